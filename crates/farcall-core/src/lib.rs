@@ -1,0 +1,1 @@
+//! The words of farcall: errors, descriptors, schemas and codecs, no I/O.

@@ -1,0 +1,1 @@
+//! The attributes of farcall: data, error and service.

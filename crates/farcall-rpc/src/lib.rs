@@ -1,0 +1,1 @@
+//! Client, server and the connection task between them.

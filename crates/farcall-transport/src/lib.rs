@@ -1,0 +1,1 @@
+//! Byte links under farcall: TCP, unix sockets and in-memory pipes.

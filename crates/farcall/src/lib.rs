@@ -1,0 +1,1 @@
+//! Remote calls for Rust: what users depend on.
