@@ -1,1 +1,37 @@
 //! The words of farcall: errors, descriptors, schemas and codecs, no I/O.
+
+// The macros name this crate; inside it, that is itself.
+extern crate self as farcall_core;
+
+mod base64;
+pub mod byte_vec;
+pub mod codec;
+pub mod compact;
+pub mod descriptor;
+pub mod endpoint;
+pub mod error;
+pub mod frame_bytes;
+pub mod limits;
+pub mod metadata;
+pub mod schema;
+
+#[cfg(feature = "json")]
+pub use codec::Json;
+pub use codec::{Codec, CodecError, CodecId, Compact};
+pub use descriptor::{MethodDescriptor, MethodTraits, Prints, ServiceDescriptor};
+pub use endpoint::{Address, Endpoint};
+pub use error::{AppError, Certainty, Code, Detail, Error, Fault, Never, Reply, RpcError, Stage};
+pub use farcall_macros::{Schema, data, error};
+pub use limits::Limits;
+pub use metadata::{Metadata, Trace};
+pub use schema::{Fingerprint, Schema, TypeSchema};
+
+/// What code made by the macros refers to. Not for people: it may change with any version.
+#[doc(hidden)]
+pub mod __rt {
+    pub use crate::error::AppError;
+    pub use crate::schema::*;
+    pub use crate::{byte_vec, frame_bytes};
+    pub use farcall_macros::{Schema, data};
+    pub use serde;
+}

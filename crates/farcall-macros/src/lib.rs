@@ -1,1 +1,63 @@
 //! The attributes of farcall: data, error and service.
+//!
+//! Macros never panic: whatever is wrong becomes a compile error on the user's own code that says what to do.
+
+mod attrs;
+mod data;
+mod schema;
+mod service;
+
+use proc_macro::TokenStream;
+
+/// Makes a struct or enum travel in calls: derives serde's `Serialize` and `Deserialize` and farcall's `Schema`.
+///
+/// Fields spelled `Vec<u8>` or `Bytes` (also in an `Option`) go as bytes, not as lists of numbers.
+/// `#[data(crate = path)]` names another crate than `::farcall` to refer to.
+///
+/// On fields and variants, `#[farcall(tag = 3)]` gives a number and `#[farcall(name = "x")]` a name for foreign
+/// formats; `#[farcall(name = "org.example.Order")]` on the type names the type there. serde's own attributes are
+/// honoured; those that cannot work without field names in the message are refused.
+#[proc_macro_attribute]
+pub fn data(args: TokenStream, item: TokenStream) -> TokenStream {
+    data::expand(data::Flavour::Data, args.into(), item.into()).into()
+}
+
+/// Makes a struct or enum an application error of remote methods: all of [`macro@data`], and `AppError`.
+#[proc_macro_attribute]
+pub fn error(args: TokenStream, item: TokenStream) -> TokenStream {
+    data::expand(data::Flavour::Error, args.into(), item.into()).into()
+}
+
+/// Derives `Schema` by reading the very serde attributes that serde's derives obey.
+///
+/// A field with `#[serde(with = …)]`, or a type with `#[serde(from, try_from, into)]`, needs `#[schema(as = Type)]`:
+/// the type that it is written as.
+#[proc_macro_derive(Schema, attributes(serde, schema, farcall))]
+pub fn derive_schema(item: TokenStream) -> TokenStream {
+    schema::expand(item.into()).into()
+}
+
+/// Makes a trait a remote service: `NameClient` (the stub), `NameServer<P>` (the skeleton) and a descriptor.
+///
+/// Methods are `async fn name(&self, …) -> Reply<T>` or `Reply<T, E>`; a plain `fn` runs on the blocking pool.
+/// Arguments and results are owned types with a schema: put `#[farcall::data]` on your own.
+///
+/// | on the trait | |
+/// |---|---|
+/// | `#[service(name = "…")]` | its name on the wire, instead of the trait's |
+/// | `#[service(version = "…", group = "…")]` | providers and consumers must agree on both |
+/// | `#[service(crate = path)]` | the crate that generated code refers to, instead of `::farcall` |
+/// | `#[farcall(name = "org.example.Pay")]` | its name in other protocols |
+///
+/// | on a method | |
+/// |---|---|
+/// | `#[farcall(idempotent)]` | running it twice is the same as once: it may be repeated and is cancelled with its caller |
+/// | `#[farcall(cancel)]` | a running handler is dropped when its caller goes away |
+/// | `#[farcall(oneway)]` | no reply, not even an error; the method has no result |
+/// | `#[farcall(name = "sayHello")]` | its name in other protocols |
+///
+/// A parameter takes `#[farcall(tag = 3)]` and `#[farcall(name = "…")]` like a field of a data type.
+#[proc_macro_attribute]
+pub fn service(args: TokenStream, item: TokenStream) -> TokenStream {
+    service::expand(args.into(), item.into()).into()
+}

@@ -1,1 +1,55 @@
 //! Client, server and the connection task between them.
+//!
+//! [`Server`] listens and runs providers, [`Channel`] reaches one, [`Call`] is one call on its way.
+//! Stubs and skeletons are made by `#[farcall::service]` on top of [`Method`] and [`Skeleton`]. One
+//! driver task per connection reads, dispatches and writes (`connection/driver.rs`); the protocol's
+//! rules are in `farcall-wire`, which it drives.
+//!
+//! The seams to the rest of farcall: [`Resolver`] (endpoints in), [`Observer`] (outcomes out),
+//! [`Protocol`] (other protocols on the same port), [`Invoke`] (calls without a stub). What it does
+//! not know: registries, balancing, retries.
+
+// The service macro names this crate; the built-in service in `meta` is inside it.
+extern crate self as farcall_rpc;
+
+mod batch;
+mod call;
+mod channel;
+mod connection;
+mod context;
+mod invoke;
+pub mod meta;
+mod method;
+mod observer;
+mod protocol;
+mod resolver;
+mod runtime;
+mod server;
+mod skeleton;
+
+pub use batch::{Batch, batch};
+pub use call::{Call, Pending};
+pub use channel::{Channel, Connect};
+pub use context::{Context, Peer, context, spawn, spawn_blocking};
+pub use farcall_core::*;
+pub use farcall_macros::service;
+pub use farcall_transport::Io;
+pub use invoke::{Invoke, RawCall, RawReply};
+pub use method::{Idempotent, Method, Stub};
+pub use observer::{Ended, Observer, Outcome, Side};
+pub use protocol::{Protocol, Sniff};
+pub use resolver::{Resolver, StaticResolver};
+pub use server::{Listen, Server, ServerBuilder};
+pub use skeleton::Skeleton;
+
+/// What code made by the macros refers to. Not for people: it may change with any version.
+#[doc(hidden)]
+pub mod __rt {
+    pub use crate::call::Call;
+    pub use crate::channel::{Channel, Connect};
+    pub use crate::method::{AsBytes, AsValue, BoxFuture, Idempotent, LocalTarget, Method, Stub, local_blocking, wrong_target};
+    pub use crate::resolver::Resolver;
+    pub use crate::skeleton::{Incoming, Runner, Skeleton, runner};
+    pub use farcall_core::__rt::*;
+    pub use farcall_core::{Address, Fault, MethodDescriptor, MethodTraits, Never, Reply, RpcError, ServiceDescriptor};
+}

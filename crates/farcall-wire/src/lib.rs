@@ -1,1 +1,29 @@
-//! The farcall protocol as a value: frames, hello, method tables and calls, no I/O.
+//! The farcall protocol as a value: no socket, no task, no clock.
+//!
+//! A [`Session`] owns what outlives a link: the calls we made ([`Outbound`]), the calls the peer
+//! made ([`Inbound`]) and the method tables of both. Frames go in, frames and events come out, and
+//! the time is an argument (milliseconds on any clock that never goes back). `farcall-rpc` drives
+//! it over sockets, tests drive two of them in one struct. The bytes are specified in
+//! `docs/protocol.md`; this crate is its only implementation here.
+//!
+//! What it does not do: encode values (that is `farcall-core`), run handlers, or know any policy.
+
+mod failure;
+mod frame;
+mod hello;
+mod inbound;
+mod options;
+mod outbound;
+mod outbuf;
+mod session;
+mod table;
+
+pub use failure::Failure;
+pub use frame::{Frame, HEADER, Header, Kind, PREFACE, PREFACE_LEN, Preface, VERSION, Violation, flags, get_frame, read_room, status};
+pub use hello::{Hello, PeerLimits, SessionId};
+pub use inbound::{Inbound, Request, begin_reply, end_reply, reply_failure};
+pub use options::{CallOptions, tag};
+pub use outbound::{Answer, Body, CallId, GoAway, NEVER, Outbound, Start, Waiting};
+pub use outbuf::OutBuf;
+pub use session::{Session, control};
+pub use table::{Bind, BindRow, Catalogue, Verdict};

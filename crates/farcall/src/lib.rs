@@ -1,1 +1,60 @@
-//! Remote calls for Rust: what users depend on.
+//! Remote calls for Rust: a trait becomes a service of another process.
+//!
+//! ```
+//! use farcall::prelude::*;
+//!
+//! #[farcall::data]
+//! #[derive(Debug, PartialEq)]
+//! pub struct Receipt { pub order: u64, pub cents: u64 }
+//!
+//! #[farcall::error]
+//! #[derive(Debug)]
+//! pub enum PayError { Declined { reason: String } }
+//!
+//! #[farcall::service]
+//! pub trait Payment {
+//!     /// Charges an order.
+//!     async fn pay(&self, order: u64, cents: u64) -> Reply<Receipt, PayError>;
+//! }
+//!
+//! struct Till;
+//! impl Payment for Till {
+//!     async fn pay(&self, order: u64, cents: u64) -> Reply<Receipt, PayError> {
+//!         match cents {
+//!             0 => Err(PayError::Declined { reason: "nothing to pay".into() })?,
+//!             _ => Ok(Receipt { order, cents }),
+//!         }
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder().serve(PaymentServer::new(Till)).listen("tcp://127.0.0.1:0").await?;
+//! let payment = PaymentClient::connect(server.address()).await?;
+//! assert_eq!(payment.pay(7, 250).await?, Receipt { order: 7, cents: 250 });
+//! assert!(matches!(payment.pay(8, 0).await, Err(Error::App(PayError::Declined { .. }))));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Start here**: [`service`], [`data`] and [`error`](macro@error) are the attributes; [`Server`]
+//! serves; a generated client's `connect` gives its stub, whose methods return a [`Call`] in four
+//! styles: `.await`, [`wait`](Call::wait), [`then`](Call::then), [`send`](Call::send);
+//! [`batch`] makes several in one write. A handler reads its caller, metadata and remaining time from
+//! [`context`].
+//!
+//! **When a call fails** it says with which [`Code`], at which [`Stage`], and with which
+//! [`Certainty`]: only a call that was `NotSent` or `NotExecuted` may be repeated if the method is
+//! not idempotent.
+//!
+//! **What it does not do yet**: find providers by name (registry), balance over several, streams,
+//! TLS, resolve types that differ between caller and provider (they are refused by name).
+
+pub use farcall_rpc::__rt;
+pub use farcall_rpc::*;
+
+/// What most programs need: `use farcall::prelude::*;`. It does not shadow anything of the standard
+/// prelude.
+pub mod prelude {
+    pub use farcall_rpc::{Batch, Call, Certainty, Code, Error, Reply, RpcError, Server};
+}

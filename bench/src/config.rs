@@ -1,0 +1,139 @@
+//! What a peer is told: where to serve, where to connect, what to send.
+use crate::order::Order;
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use std::fmt::{self, Display};
+use std::io::Write;
+use std::str::FromStr;
+use tokio::net::{TcpListener, TcpStream};
+
+/// No peer here needs larger messages, and all accept this one with their default limits.
+pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
+
+/// What a call carries there and back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Payload {
+    /// `add(a: u32, b: u64) -> u64`
+    Tiny,
+    /// The [`Order`] as argument and result.
+    Order,
+    /// A block of so many bytes.
+    Bytes(usize),
+}
+
+impl Payload {
+    /// Size of the opaque block that a peer without a codec carries in this payload's place.
+    pub(crate) fn opaque_len(self) -> usize {
+        match self {
+            Payload::Tiny => size_of::<u32>() + size_of::<u64>(),
+            Payload::Order => Order::sample().compact_len(),
+            Payload::Bytes(len) => len,
+        }
+    }
+
+    /// The opaque block itself.
+    pub(crate) fn opaque(self) -> Bytes {
+        vec![b'x'; self.opaque_len()].into()
+    }
+}
+
+impl FromStr for Payload {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Payload, String> {
+        let (digits, unit) = match text.strip_suffix('k') {
+            Some(digits) => (digits, 1024),
+            None => (text, 1),
+        };
+        match text {
+            "tiny" => Ok(Payload::Tiny),
+            "order" => Ok(Payload::Order),
+            _ => match digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)) {
+                Some(len) if len <= MAX_PAYLOAD => Ok(Payload::Bytes(len)),
+                Some(_) => Err(format!("payload {text} is larger than {}k", MAX_PAYLOAD / 1024)),
+                None => Err(format!("payload {text:?} is none of tiny, order, a byte count (64, 64k)")),
+            },
+        }
+    }
+}
+
+impl Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Payload::Tiny => f.write_str("tiny"),
+            Payload::Order => f.write_str("order"),
+            Payload::Bytes(len) if *len > 0 && len % 1024 == 0 => write!(f, "{}k", len / 1024),
+            Payload::Bytes(len) => write!(f, "{len}"),
+        }
+    }
+}
+
+/// For [`Peer::serve`](crate::peers::Peer::serve).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ServerConfig {
+    /// `host:port`; port 0 takes a free one.
+    pub(crate) addr: String,
+}
+
+impl ServerConfig {
+    /// Binds `addr` and announces it.
+    pub(crate) async fn listen(&self) -> Result<TcpListener> {
+        let listener = TcpListener::bind(&self.addr).await.with_context(|| format!("cannot listen on {}", self.addr))?;
+        self.announce(listener.local_addr()?)?;
+        Ok(listener)
+    }
+
+    /// Tells whoever started this process where clients connect. A peer that binds by itself calls this as soon as
+    /// it accepts connections.
+    pub(crate) fn announce(&self, addr: impl Display) -> Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{addr}")?;
+        Ok(stdout.flush()?)
+    }
+}
+
+/// For [`Peer::connect`](crate::peers::Peer::connect).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ClientConfig {
+    /// What the server announced.
+    pub(crate) addr: String,
+    pub(crate) payload: Payload,
+    /// Calls in flight over all connections: buffers with a limit must hold so many.
+    pub(crate) inflight: usize,
+    pub(crate) connections: usize,
+}
+
+impl ClientConfig {
+    /// A TCP connection to the server, `TCP_NODELAY` set.
+    pub(crate) async fn dial(&self) -> Result<TcpStream> {
+        let stream = TcpStream::connect(&self.addr).await.with_context(|| format!("cannot connect to {}", self.addr))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_print_as_they_are_written() {
+        for (text, payload) in [
+            ("tiny", Payload::Tiny),
+            ("order", Payload::Order),
+            ("64", Payload::Bytes(64)),
+            ("64k", Payload::Bytes(65_536)),
+            ("0", Payload::Bytes(0)),
+        ] {
+            assert_eq!(text.parse(), Ok(payload));
+            assert_eq!(payload.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn other_payloads_are_refused() {
+        for text in ["", "k", "huge", "-1", "1m", "2048k", "99999999999999999999k"] {
+            text.parse::<Payload>().unwrap_err();
+        }
+    }
+}

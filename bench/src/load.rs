@@ -1,0 +1,198 @@
+//! The closed loop: `inflight` tasks, each sending its next call when the last is answered, and the clock and
+//! counters around it.
+use crate::config::{ClientConfig, ServerConfig};
+use crate::histogram::Histogram;
+use crate::peers::{Caller, Peer};
+use crate::proc_stat::Usage;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// When to measure, and whom besides this process.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Window {
+    pub(crate) warmup: Duration,
+    pub(crate) length: Duration,
+    /// Without it the server's CPU and memory are left out of the sums.
+    pub(crate) server_pid: Option<u32>,
+}
+
+/// One cell of one round, as the client process prints it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Measurement {
+    pub(crate) calls_per_s: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+    /// Client and server.
+    pub(crate) cpu_us_per_call: f64,
+    pub(crate) client_cpu_us_per_call: f64,
+    pub(crate) server_cpu_us_per_call: f64,
+    /// Peaks of client and server, added.
+    pub(crate) rss_kib: u64,
+}
+
+/// Serves until the process is killed.
+pub(crate) fn serve<P: Peer>(config: ServerConfig) -> Result<()> {
+    runtime()?.block_on(async { tokio::spawn(P::serve(config)).await? })
+}
+
+/// Connects, runs the loop through the window and returns what was measured.
+pub(crate) fn drive<P: Peer>(config: ClientConfig, window: Window) -> Result<Measurement> {
+    let runtime = runtime()?;
+    let measured = runtime.block_on(async { tokio::spawn(closed_loop::<P>(config, window)).await? });
+    runtime.shutdown_background(); // peers leave tasks behind
+    measured
+}
+
+/// One worker, and the loop spawned onto it: the thread inside `block_on` only waits.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
+}
+
+async fn closed_loop<P: Peer>(config: ClientConfig, window: Window) -> Result<Measurement> {
+    let mut callers = Vec::new();
+    for _ in 0..config.connections {
+        callers.push(Arc::new(P::connect(config.clone()).await?));
+    }
+    let stopwatch = Arc::new(Stopwatch::new());
+    let clock = stopwatch.clone().start(window)?;
+    let mut tasks: JoinSet<Result<()>> = (0..config.inflight)
+        .map(|i| {
+            let (caller, stopwatch) = (callers[i % callers.len()].clone(), stopwatch.clone());
+            async move {
+                let mut began = Instant::now();
+                loop {
+                    caller.call().await?;
+                    if !stopwatch.lap(&mut began) {
+                        return Ok(());
+                    }
+                }
+            }
+        })
+        .collect();
+    while let Some(ended) = tasks.join_next().await {
+        ended?.context("a call failed")?;
+    }
+    clock.join().expect("the clock does not panic")?.measurement(&stopwatch.latencies)
+}
+
+const WARM_UP: u8 = 0;
+const MEASURE: u8 = 1;
+const STOP: u8 = 2;
+
+/// Shared by the calling tasks and the clock thread.
+struct Stopwatch {
+    phase: AtomicU8,
+    latencies: Histogram,
+}
+
+impl Stopwatch {
+    fn new() -> Stopwatch {
+        Stopwatch { phase: AtomicU8::new(WARM_UP), latencies: Histogram::new() }
+    }
+
+    /// Takes the time of the call that began at `*began` and begins the next; false when the run is over. One clock
+    /// read per call: the end of a call is the beginning of the next.
+    #[inline]
+    fn lap(&self, began: &mut Instant) -> bool {
+        let now = Instant::now();
+        let phase = self.phase.load(Relaxed);
+        if phase == MEASURE {
+            self.latencies.record((now - *began).as_nanos() as u64);
+        }
+        *began = now;
+        phase != STOP
+    }
+
+    /// A thread of its own, since a timer on the worker would wait behind the load.
+    fn start(self: Arc<Self>, window: Window) -> Result<JoinHandle<Result<Spent>>> {
+        let clock = std::thread::Builder::new().name("clock".into());
+        Ok(clock.spawn(move || {
+            std::thread::sleep(window.warmup);
+            let spent = self.measure(&window);
+            self.phase.store(STOP, Relaxed); // also after an error, or the callers never end
+            spent
+        })?)
+    }
+
+    fn measure(&self, window: &Window) -> Result<Spent> {
+        let usages = || -> Result<[Usage; 2]> {
+            let server = window.server_pid.map_or(Ok(Usage::default()), Usage::of)?;
+            Ok([Usage::of(std::process::id())?, server])
+        };
+        let before = usages()?;
+        let began = Instant::now();
+        self.phase.store(MEASURE, Relaxed);
+        std::thread::sleep(window.length);
+        self.phase.store(STOP, Relaxed);
+        let wall = began.elapsed();
+        let after = usages()?;
+        let cpu = |i: usize| after[i].cpu.saturating_sub(before[i].cpu);
+        Ok(Spent { wall, client_cpu: cpu(0), server_cpu: cpu(1), rss_kib: after.iter().map(|u| u.peak_rss_kib).sum() })
+    }
+}
+
+/// What the measured window cost.
+struct Spent {
+    wall: Duration,
+    client_cpu: Duration,
+    server_cpu: Duration,
+    rss_kib: u64,
+}
+
+impl Spent {
+    fn measurement(&self, latencies: &Histogram) -> Result<Measurement> {
+        let calls = latencies.len();
+        ensure!(calls > 0, "no call ended within {:?}", self.wall);
+        let per_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / calls as f64;
+        let quantile_us = |q| latencies.quantile(q) as f64 / 1e3;
+        Ok(Measurement {
+            calls_per_s: calls as f64 / self.wall.as_secs_f64(),
+            p50_us: quantile_us(0.5),
+            p99_us: quantile_us(0.99),
+            p999_us: quantile_us(0.999),
+            cpu_us_per_call: per_call(self.client_cpu + self.server_cpu),
+            client_cpu_us_per_call: per_call(self.client_cpu),
+            server_cpu_us_per_call: per_call(self.server_cpu),
+            rss_kib: self.rss_kib,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_is_divided_by_the_calls_of_the_window() {
+        let latencies = Histogram::new();
+        (0..1_000).for_each(|_| latencies.record(10_000));
+        let [ms100, ms200, wall] = [100, 200, 2_000].map(Duration::from_millis);
+        let spent = Spent { wall, client_cpu: ms100, server_cpu: ms200, rss_kib: 5 };
+        let got = spent.measurement(&latencies).unwrap();
+        assert_eq!((got.calls_per_s, got.client_cpu_us_per_call, got.server_cpu_us_per_call), (500.0, 100.0, 200.0));
+        assert!((got.cpu_us_per_call - 300.0).abs() < 1e-9 && (got.p50_us - 10.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_window_without_calls_is_an_error() {
+        let spent = Spent { wall: Duration::from_secs(1), client_cpu: Duration::ZERO, server_cpu: Duration::ZERO, rss_kib: 0 };
+        spent.measurement(&Histogram::new()).unwrap_err();
+    }
+
+    #[test]
+    fn calls_outside_the_window_do_not_count() {
+        let stopwatch = Stopwatch::new();
+        let mut began = Instant::now();
+        for (phase, goes_on) in [(WARM_UP, true), (MEASURE, true), (STOP, false)] {
+            stopwatch.phase.store(phase, Relaxed);
+            assert_eq!(stopwatch.lap(&mut began), goes_on);
+        }
+        assert_eq!(stopwatch.latencies.len(), 1);
+    }
+}

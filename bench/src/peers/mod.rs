@@ -1,0 +1,68 @@
+//! The systems under test, one file each. To add one: implement [`Peer`] in a file, add its `mod` line and its line
+//! in [`ALL`].
+use crate::config::{ClientConfig, ServerConfig};
+use crate::load::{self, Measurement, Window};
+use anyhow::{Result, ensure};
+use std::future::Future;
+
+mod raw;
+#[cfg(feature = "tarpc")]
+mod tarpc;
+#[cfg(feature = "tonic")]
+mod tonic;
+
+/// Every peer this binary was built with.
+pub(crate) const ALL: &[Entry] = &[
+    Entry::of::<raw::Raw>(),
+    #[cfg(feature = "tarpc")]
+    Entry::of::<tarpc::Tarpc>(),
+    #[cfg(feature = "tonic")]
+    Entry::of::<tonic::Tonic>(),
+];
+
+/// One system: how to serve and how to connect. The loop around it is [`load`]'s.
+pub(crate) trait Peer: 'static {
+    const NAME: &'static str;
+    /// Version and tuning, for `list`.
+    const ABOUT: &'static str;
+    type Caller: Caller;
+
+    /// Answers every call with its argument (`Tiny`: with the sum) until the process is killed. Runs as a task of
+    /// the one worker; says where it listens by [`ServerConfig::listen`] or [`ServerConfig::announce`].
+    fn serve(config: ServerConfig) -> impl Future<Output = Result<()>> + Send;
+
+    /// One connection; asked for `config.connections` times.
+    fn connect(config: ClientConfig) -> impl Future<Output = Result<Self::Caller>> + Send;
+}
+
+/// A connection, shared by the tasks that call over it.
+pub(crate) trait Caller: Send + Sync + 'static {
+    /// One call with the configured payload, its answer checked.
+    fn call(&self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// For [`Caller::call`]: the cheap test that an answer is the one asked for.
+pub(crate) fn check(right: bool) -> Result<()> {
+    ensure!(right, "wrong answer");
+    Ok(())
+}
+
+/// A [`Peer`] with its type erased.
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) serve: fn(ServerConfig) -> Result<()>,
+    pub(crate) drive: fn(ClientConfig, Window) -> Result<Measurement>,
+}
+
+impl Entry {
+    const fn of<P: Peer>() -> Entry {
+        Entry { name: P::NAME, about: P::ABOUT, serve: load::serve::<P>, drive: load::drive::<P> }
+    }
+
+    pub(crate) fn named(name: &str) -> Result<&'static Entry, String> {
+        let names = || ALL.iter().map(|peer| peer.name).collect::<Vec<_>>().join(", ");
+        let found = ALL.iter().find(|peer| peer.name == name);
+        found.ok_or_else(|| format!("no peer {name:?} in this build, which has {}", names()))
+    }
+}

@@ -1,0 +1,221 @@
+//! tonic and prost over plaintext HTTP/2, windows of 1 MiB per stream and 4 MiB per connection.
+//!
+//! Messages, client and service are written by hand, as tonic-build would generate them, so that the build needs no
+//! `protoc`.
+use super::{Caller, Peer, check};
+use crate::config::{ClientConfig, Payload, ServerConfig};
+use crate::order;
+use anyhow::Result;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use prost::Message;
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
+use tonic::server::{NamedService, UnaryService};
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+
+pub(crate) struct Tonic;
+
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+impl Peer for Tonic {
+    const NAME: &'static str = "tonic";
+    const ABOUT: &'static str = "tonic 0.14, prost 0.14, plaintext HTTP/2, windows of 1 and 4 MiB, no compression";
+    type Caller = Client;
+
+    async fn serve(config: ServerConfig) -> Result<()> {
+        let incoming = TcpIncoming::from(config.listen().await?).with_nodelay(Some(true));
+        let server =
+            Server::builder().initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW).add_service(Echo);
+        Ok(server.serve_with_incoming(incoming).await?)
+    }
+
+    async fn connect(config: ClientConfig) -> Result<Client> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", config.addr))?
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        let payload = config.payload;
+        Ok(Client { channel: endpoint.connect().await?, payload, order: Order::sample(), block: payload.opaque() })
+    }
+}
+
+// ------------------------------------------------------------------ messages
+
+#[derive(Clone, PartialEq, Message)]
+struct AddRequest {
+    #[prost(uint32, tag = "1")]
+    a: u32,
+    #[prost(uint64, tag = "2")]
+    b: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AddReply {
+    #[prost(uint64, tag = "1")]
+    sum: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Block {
+    #[prost(bytes = "bytes", tag = "1")]
+    data: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LineItem {
+    #[prost(string, tag = "1")]
+    sku: String,
+    #[prost(string, tag = "2")]
+    title: String,
+    #[prost(uint32, tag = "3")]
+    quantity: u32,
+    #[prost(uint64, tag = "4")]
+    unit_price_cents: u64,
+    #[prost(double, tag = "5")]
+    discount: f64,
+    #[prost(string, repeated, tag = "6")]
+    tags: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Order {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(string, tag = "2")]
+    customer: String,
+    #[prost(string, tag = "3")]
+    email: String,
+    #[prost(string, tag = "4")]
+    currency: String,
+    #[prost(uint64, tag = "5")]
+    created_at_ms: u64,
+    #[prost(bool, tag = "6")]
+    paid: bool,
+    #[prost(message, repeated, tag = "7")]
+    items: Vec<LineItem>,
+}
+
+impl Order {
+    fn sample() -> Order {
+        let order::Order { id, customer, email, currency, created_at_ms, paid, items } = order::Order::sample();
+        Order { id, customer, email, currency, created_at_ms, paid, items: items.into_iter().map(LineItem::from).collect() }
+    }
+}
+
+impl From<order::LineItem> for LineItem {
+    fn from(item: order::LineItem) -> LineItem {
+        let order::LineItem { sku, title, quantity, unit_price_cents, discount, tags } = item;
+        LineItem { sku, title, quantity, unit_price_cents, discount, tags }
+    }
+}
+
+// ------------------------------------------------------------------ server
+
+const ADD: &str = "/bench.Echo/Add";
+const ORDER: &str = "/bench.Echo/Order";
+const BLOCK: &str = "/bench.Echo/Block";
+
+#[derive(Clone)]
+struct Echo;
+
+impl NamedService for Echo {
+    const NAME: &'static str = "bench.Echo";
+}
+
+impl Service<http::Request<Body>> for Echo {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        match request.uri().path() {
+            ADD => Box::pin(unary::<AddRequest, AddReply>(request, Add)),
+            ORDER => Box::pin(unary::<Order, Order>(request, Same)),
+            BLOCK => Box::pin(unary::<Block, Block>(request, Same)),
+            _ => Box::pin(async { Ok(Status::unimplemented("no such method").into_http()) }),
+        }
+    }
+}
+
+async fn unary<Req, Rep>(
+    request: http::Request<Body>,
+    method: impl UnaryService<Req, Response = Rep>,
+) -> Result<http::Response<Body>, Infallible>
+where
+    Req: Message + Default + 'static,
+    Rep: Message + 'static,
+{
+    let mut grpc = tonic::server::Grpc::new(ProstCodec::<Rep, Req>::default());
+    Ok(grpc.unary(method, request).await)
+}
+
+/// The method behind `ADD`.
+struct Add;
+
+impl UnaryService<AddRequest> for Add {
+    type Response = AddReply;
+    type Future = BoxFuture<Response<AddReply>, Status>;
+
+    fn call(&mut self, request: Request<AddRequest>) -> Self::Future {
+        let AddRequest { a, b } = request.into_inner();
+        Box::pin(async move { Ok(Response::new(AddReply { sum: u64::from(a) + b })) })
+    }
+}
+
+/// The methods that return their argument.
+struct Same;
+
+impl<M: Message + 'static> UnaryService<M> for Same {
+    type Response = M;
+    type Future = BoxFuture<Response<M>, Status>;
+
+    fn call(&mut self, request: Request<M>) -> Self::Future {
+        Box::pin(async move { Ok(Response::new(request.into_inner())) })
+    }
+}
+
+// ------------------------------------------------------------------ client
+
+pub(crate) struct Client {
+    channel: Channel,
+    payload: Payload,
+    order: Order,
+    block: Bytes,
+}
+
+impl Client {
+    async fn unary<Req, Rep>(&self, path: &'static str, request: Req) -> Result<Rep>
+    where
+        Req: Message + 'static,
+        Rep: Message + Default + 'static,
+    {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        grpc.ready().await?;
+        let codec = ProstCodec::<Req, Rep>::default();
+        Ok(grpc.unary(Request::new(request), PathAndQuery::from_static(path), codec).await?.into_inner())
+    }
+}
+
+impl Caller for Client {
+    async fn call(&self) -> Result<()> {
+        check(match self.payload {
+            Payload::Tiny => self.unary::<_, AddReply>(ADD, AddRequest { a: 7, b: 35_000 }).await?.sum == 35_007,
+            Payload::Order => self.unary::<_, Order>(ORDER, self.order.clone()).await?.items.len() == self.order.items.len(),
+            Payload::Bytes(_) => {
+                let answer: Block = self.unary(BLOCK, Block { data: self.block.clone() }).await?;
+                answer.data.len() == self.block.len()
+            }
+        })
+    }
+}

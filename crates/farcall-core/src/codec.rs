@@ -1,0 +1,322 @@
+//! Codecs: how a value becomes the body of a frame and back.
+//!
+//! A codec is chosen per service or per call by its [`CodecId`]. The default is [`Compact`]; [`Json`] is for
+//! gateways, consoles and types that have serde's derives only. Numbers of codecs that are not built yet are
+//! reserved here, so that a peer which asks for one is refused by name.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::compact;
+use crate::frame_bytes::with_frame;
+use crate::schema::TypeSchema;
+
+/// Steps of an error's path that are kept: deeper ones only make the text longer.
+const MAX_PATH: usize = 32;
+
+/// Which codec a body is written in. The numbers are on the wire and never change.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum CodecId {
+    /// The compact positional codec, [`Compact`].
+    #[default]
+    Compact = 0,
+    /// JSON text, [`Json`].
+    Json = 1,
+    /// XDR (RFC 4506): reserved.
+    Xdr = 2,
+    /// Protocol buffers: reserved.
+    Protobuf = 3,
+}
+
+impl CodecId {
+    /// The codec with this number on the wire, if this version knows it.
+    pub fn from_u8(number: u8) -> Option<CodecId> {
+        match number {
+            0 => Some(CodecId::Compact),
+            1 => Some(CodecId::Json),
+            2 => Some(CodecId::Xdr),
+            3 => Some(CodecId::Protobuf),
+            _ => None,
+        }
+    }
+
+    /// Its name, as in configuration and in error messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            CodecId::Compact => "compact",
+            CodecId::Json => "json",
+            CodecId::Xdr => "xdr",
+            CodecId::Protobuf => "protobuf",
+        }
+    }
+
+    /// Whether this build can encode and decode it.
+    pub fn is_available(self) -> bool {
+        match self {
+            CodecId::Compact => true,
+            CodecId::Json => cfg!(feature = "json"),
+            CodecId::Xdr | CodecId::Protobuf => false,
+        }
+    }
+}
+
+impl fmt::Display for CodecId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Turns values into bytes and back.
+pub trait Codec {
+    /// The codec's number on the wire.
+    const ID: CodecId;
+
+    /// Appends `value` to `out`. On error `out` is as it was.
+    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Reads a value that takes up the whole frame.
+    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError>;
+}
+
+/// The compact codec, see [`crate::compact`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Compact;
+
+impl Codec for Compact {
+    const ID: CodecId = CodecId::Compact;
+
+    #[inline]
+    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        compact::encode_into(value, out)
+    }
+
+    #[inline]
+    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError> {
+        with_frame(frame, || compact::decode(frame))
+    }
+}
+
+/// JSON text. Bytes travel as base64 strings.
+#[cfg(feature = "json")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json;
+
+#[cfg(feature = "json")]
+impl Codec for Json {
+    const ID: CodecId = CodecId::Json;
+
+    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let start = out.len();
+        serde_json::to_writer(&mut *out, value).map_err(|error| {
+            out.truncate(start);
+            json_error(&error)
+        })
+    }
+
+    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError> {
+        serde_json::from_slice(frame).map_err(|error| json_error(&error))
+    }
+}
+
+/// serde_json's text ends with "at line 1 column 7", which is where to look.
+#[cfg(feature = "json")]
+#[cold]
+fn json_error(error: &serde_json::Error) -> CodecError {
+    CodecError::new(format!("JSON: {error}"))
+}
+
+/// Appends `value` to `out` in the codec `id`. On error `out` is as it was.
+#[inline]
+pub fn encode_into<T: Serialize + ?Sized>(id: CodecId, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    match id {
+        CodecId::Compact => Compact::encode_into(value, out),
+        #[cfg(feature = "json")]
+        CodecId::Json => Json::encode_into(value, out),
+        _ => Err(unavailable(id)),
+    }
+}
+
+/// Reads a value of the codec `id` that takes up the whole frame.
+#[inline]
+pub fn decode<T: DeserializeOwned>(id: CodecId, frame: &Bytes) -> Result<T, CodecError> {
+    match id {
+        CodecId::Compact => Compact::decode(frame),
+        #[cfg(feature = "json")]
+        CodecId::Json => Json::decode(frame),
+        _ => Err(unavailable(id)),
+    }
+}
+
+#[cold]
+fn unavailable(id: CodecId) -> CodecError {
+    CodecError::new(format!("the codec `{id}` is not built into this program"))
+}
+
+/// Why a value could not be encoded or decoded: what is wrong and at which field.
+///
+/// It is one pointer wide, because a fat error makes every `Result` on the hot path fat.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CodecError(Box<Details>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Details {
+    /// Innermost step first: it grows while the error travels up.
+    path: Vec<Step>,
+    message: String,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A field: its place among those that travel, if known, and its name.
+    Field(Option<usize>, Cow<'static, str>),
+    /// A variant: its number, if known, and its name.
+    Variant(Option<usize>, Cow<'static, str>),
+    /// An element of a list or an entry of a map.
+    Index(usize),
+}
+
+impl CodecError {
+    /// An error without a path yet.
+    #[cold]
+    #[inline(never)]
+    pub fn new(message: impl Into<String>) -> CodecError {
+        CodecError(Box::new(Details { path: Vec::new(), message: message.into() }))
+    }
+
+    /// Says that it happened inside this field.
+    #[cold]
+    #[inline(never)]
+    #[must_use]
+    pub fn at_field(self, name: impl Into<Cow<'static, str>>) -> CodecError {
+        self.at(Step::Field(None, name.into()))
+    }
+
+    /// Says that it happened inside this variant of an enum.
+    #[cold]
+    #[inline(never)]
+    #[must_use]
+    pub fn at_variant(self, name: impl Into<Cow<'static, str>>) -> CodecError {
+        self.at(Step::Variant(None, name.into()))
+    }
+
+    /// Says that it happened inside this element of a list or entry of a map.
+    #[cold]
+    #[inline(never)]
+    #[must_use]
+    pub fn at_index(self, index: usize) -> CodecError {
+        self.at(Step::Index(index))
+    }
+
+    /// The same error with the names of this schema, which must be the one of the value's type.
+    ///
+    /// serde tells the decoder a type's fields and variants with their aliases among them, so where there are
+    /// aliases a path may show a wrong one of them. The schema knows better.
+    #[must_use]
+    pub fn named_by(mut self, schema: &TypeSchema) -> CodecError {
+        schema.name_steps(self.0.path.iter_mut().rev());
+        self
+    }
+
+    pub(crate) fn at(mut self, step: Step) -> CodecError {
+        if self.0.path.len() < MAX_PATH {
+            self.0.path.push(step);
+        }
+        self
+    }
+
+    /// Where it happened, such as `items[3].qty`; empty if that is unknown or the value as a whole.
+    pub fn path(&self) -> String {
+        let mut text = String::new();
+        for step in self.0.path.iter().rev() {
+            match step {
+                Step::Field(_, name) if text.is_empty() => text.push_str(name),
+                Step::Field(_, name) => text.extend([".", name]),
+                Step::Variant(_, name) => text.extend(["::", name]),
+                Step::Index(index) => text.push_str(&format!("[{index}]")),
+            }
+        }
+        text
+    }
+
+    /// What is wrong, without the path.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.path.is_empty() {
+            write!(f, "{}: ", self.path())?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CodecError({:?})", self.to_string())
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+impl serde::ser::Error for CodecError {
+    fn custom<T: fmt::Display>(message: T) -> CodecError {
+        CodecError::new(message.to_string())
+    }
+}
+
+impl serde::de::Error for CodecError {
+    fn custom<T: fmt::Display>(message: T) -> CodecError {
+        CodecError::new(message.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_path(error: CodecError, expected: &str) {
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        check_path(CodecError::new("bad"), "bad");
+        let error = CodecError::new("bad").at_field("qty").at_index(3).at_field("items");
+        check_path(error, "items[3].qty: bad");
+        let error = CodecError::new("bad").at_field("to").at_variant("Sent").at_field("status");
+        check_path(error, "status::Sent.to: bad");
+        assert_eq!(size_of::<Result<(), CodecError>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn numbers_are_pinned() {
+        let known: Vec<_> = (0..=255).filter_map(CodecId::from_u8).map(|id| (id as u8, id.name())).collect();
+        assert_eq!(known, [(0, "compact"), (1, "json"), (2, "xdr"), (3, "protobuf")]);
+    }
+
+    #[test]
+    fn a_reserved_codec_is_refused_by_name() {
+        let error = encode_into(CodecId::Xdr, &1u8, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "the codec `xdr` is not built into this program");
+        assert!(decode::<u8>(CodecId::Protobuf, &Bytes::new()).is_err());
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn json_says_where() {
+        let error = Json::decode::<Vec<u8>>(&Bytes::from_static(b"[1, 300]")).unwrap_err();
+        assert_eq!(error.to_string(), "JSON: invalid value: integer `300`, expected u8 at line 1 column 7");
+        let mut out = vec![1];
+        assert!(Json::encode_into(&std::collections::BTreeMap::from([((1, 2), 3)]), &mut out).is_err());
+        assert_eq!(out, [1]);
+    }
+}

@@ -1,0 +1,139 @@
+//! What is known of a service without its types: names, docs, signatures, schemas and fingerprints.
+//!
+//! `#[farcall::service]` makes one [`ServiceDescriptor`] per trait. The method table, `farcall
+//! describe` and the doors to other protocols read it; nobody else needs to know the trait.
+
+use crate::schema::{Fingerprint, Schema, TypeSchema};
+
+/// A service: what the trait says.
+#[derive(Debug, Clone)]
+pub struct ServiceDescriptor {
+    /// The trait's name, or the one set by `#[farcall::service(name = "…")]`.
+    pub name: String,
+    /// The name under which other protocols know it, as in `#[farcall(name = "org.example.Pay")]`.
+    pub foreign_name: Option<String>,
+    /// Doc comments of the trait.
+    pub docs: String,
+    /// `#[farcall::service(version = "…")]`; empty if none. Providers and consumers must agree.
+    pub version: String,
+    /// `#[farcall::service(group = "…")]`; empty if none. Providers and consumers must agree.
+    pub group: String,
+    /// In the order of the trait: a method's place is its row.
+    pub methods: Vec<MethodDescriptor>,
+}
+
+/// A method: what its signature and attributes say.
+#[derive(Debug, Clone)]
+pub struct MethodDescriptor {
+    /// As in the trait.
+    pub name: String,
+    /// The name under which other protocols know it.
+    pub foreign_name: Option<String>,
+    /// Doc comments.
+    pub docs: String,
+    /// Parameter names and types, as written.
+    pub params: Vec<(String, String)>,
+    /// The signature in one line, as a reader of the trait sees it.
+    pub signature: String,
+    /// The parameters as one struct.
+    pub args: TypeSchema,
+    /// The result.
+    pub result: TypeSchema,
+    /// The application error; `None` if the method has none.
+    pub error: Option<TypeSchema>,
+    /// What callers and servers may do with a call of it.
+    pub traits: MethodTraits,
+    /// Fingerprints of arguments, result and error (the unit type's where there is none).
+    pub prints: Prints,
+}
+
+/// What may be done with a call of a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MethodTraits {
+    /// Running it twice is the same as once: may be retried, hedged and cancelled.
+    pub idempotent: bool,
+    /// No reply, not even an error.
+    pub oneway: bool,
+    /// A running handler is dropped when its caller goes away.
+    pub cancel: bool,
+    /// A plain `fn`: runs on the blocking pool.
+    pub blocking: bool,
+}
+
+/// The fingerprints of one row of a method table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prints {
+    /// Of the arguments.
+    pub args: Fingerprint,
+    /// Of the result.
+    pub result: Fingerprint,
+    /// Of the application error.
+    pub error: Fingerprint,
+}
+
+impl MethodDescriptor {
+    /// Puts the schemas and their fingerprints together: called by generated code.
+    #[doc(hidden)]
+    #[allow(clippy::too_many_arguments)]
+    pub fn build<A: Schema, R: Schema, E: ErrorSchema>(
+        name: &str,
+        foreign_name: Option<&str>,
+        docs: &str,
+        params: &[(&str, &str)],
+        signature: &str,
+        traits: MethodTraits,
+    ) -> MethodDescriptor {
+        let (args, result, error) = (TypeSchema::of::<A>(), TypeSchema::of::<R>(), E::schema());
+        let no_error = || TypeSchema::of::<()>().fingerprint();
+        MethodDescriptor {
+            name: name.to_owned(),
+            foreign_name: foreign_name.map(str::to_owned),
+            docs: docs.to_owned(),
+            params: params.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect(),
+            signature: signature.to_owned(),
+            prints: Prints {
+                args: args.fingerprint(),
+                result: result.fingerprint(),
+                error: error.as_ref().map_or_else(no_error, TypeSchema::fingerprint),
+            },
+            args,
+            result,
+            error,
+            traits,
+        }
+    }
+}
+
+impl ServiceDescriptor {
+    /// `Service.method`, as errors and the command line name it.
+    pub fn full_name(&self, method: usize) -> String {
+        match self.methods.get(method) {
+            Some(m) => format!("{}.{}", self.name, m.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// The method of this name and its row.
+    pub fn method(&self, name: &str) -> Option<(usize, &MethodDescriptor)> {
+        self.methods.iter().enumerate().find(|(_, m)| m.name == name)
+    }
+}
+
+/// The schema of an application error; none for [`Never`](crate::Never).
+#[doc(hidden)]
+pub trait ErrorSchema {
+    /// The schema, if there is an error at all.
+    fn schema() -> Option<TypeSchema>;
+}
+
+impl ErrorSchema for crate::Never {
+    fn schema() -> Option<TypeSchema> {
+        None
+    }
+}
+
+impl<E: Schema + crate::AppError> ErrorSchema for E {
+    fn schema() -> Option<TypeSchema> {
+        Some(TypeSchema::of::<E>())
+    }
+}

@@ -1,0 +1,141 @@
+//! Where a provider is: `tcp://host:port`, `unix:/path`, `mem:name`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::error::{Code, RpcError, Stage};
+
+/// An address that something can listen on or connect to.
+///
+/// ```
+/// use farcall_core::Address;
+/// let a: Address = "tcp://127.0.0.1:7400".parse().unwrap();
+/// assert_eq!(a.to_string(), "tcp://127.0.0.1:7400");
+/// let e = "127.0.0.1:7400".parse::<Address>().unwrap_err();
+/// assert!(e.message().contains("tcp://127.0.0.1:7400"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Address {
+    /// TCP. The host is a name or an IP address (IPv6 in brackets); port 0 listens on a free one.
+    Tcp {
+        /// Name or IP address, without brackets.
+        host: String,
+        /// Port number.
+        port: u16,
+    },
+    /// A unix socket by path.
+    Unix(PathBuf),
+    /// A name inside this process.
+    Memory(String),
+}
+
+impl FromStr for Address {
+    type Err = RpcError;
+
+    fn from_str(text: &str) -> Result<Address, RpcError> {
+        let bad =
+            |why: String| Err(RpcError::not_sent(Code::InvalidArgument, format!("address {text:?}: {why}")).with_stage(Stage::Resolve));
+        if let Some(rest) = text.strip_prefix("tcp://") {
+            let Some((host, port)) = rest.rsplit_once(':') else {
+                return bad(format!("the port is missing; write \"tcp://{rest}:PORT\""));
+            };
+            let Ok(port) = port.parse::<u16>() else {
+                return bad(format!("port {port:?} is not a number from 0 to 65535"));
+            };
+            let host = match (host.strip_prefix('['), host.contains(':')) {
+                (Some(v6), _) => match v6.strip_suffix(']') {
+                    Some(v6) => v6,
+                    None => return bad("the bracket is not closed; write \"tcp://[::1]:PORT\"".into()),
+                },
+                (None, true) => return bad(format!("put an IPv6 address in brackets: \"tcp://[{host}]:{port}\"")),
+                (None, false) => host,
+            };
+            if host.is_empty() {
+                return bad(format!("the host is missing; write \"tcp://127.0.0.1:{port}\""));
+            }
+            return Ok(Address::Tcp { host: host.to_owned(), port });
+        }
+        if let Some(rest) = text.strip_prefix("unix:") {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            return match path.is_empty() {
+                true => bad("the path is missing; write \"unix:/run/app.sock\"".into()),
+                false => Ok(Address::Unix(path.into())),
+            };
+        }
+        if let Some(name) = text.strip_prefix("mem:") {
+            return match name.is_empty() {
+                true => bad("the name is missing; write \"mem:NAME\"".into()),
+                false => Ok(Address::Memory(name.to_owned())),
+            };
+        }
+        let known = "known are tcp://HOST:PORT, unix:/PATH and mem:NAME";
+        match text.split_once("://") {
+            Some((scheme, _)) => bad(format!("scheme {scheme:?} is not known; {known}")),
+            None if text.contains(':') && !text.starts_with('/') => {
+                bad(format!("the scheme is missing; did you mean \"tcp://{text}\"? {known}"))
+            }
+            None => bad(format!("the scheme is missing; {known}")),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
+            Address::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Memory(name) => write!(f, "mem:{name}"),
+        }
+    }
+}
+
+/// An instance of a provider: its address and the labels that routers look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: Address,
+    /// Zone, tag and the like, by name.
+    pub labels: Vec<(String, String)>,
+}
+
+impl From<Address> for Endpoint {
+    fn from(address: Address) -> Endpoint {
+        Endpoint { address, labels: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_round_trip() {
+        for text in ["tcp://localhost:80", "tcp://[::1]:7400", "tcp://0.0.0.0:0", "unix:/run/a b.sock", "mem:till"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        assert_eq!("unix:///run/x".parse::<Address>().unwrap(), Address::Unix("/run/x".into()));
+    }
+
+    #[test]
+    fn a_wrong_address_says_what_to_write() {
+        for (text, advice) in [
+            ("localhost:80", "did you mean \"tcp://localhost:80\"?"),
+            ("tcp://localhost", "write \"tcp://localhost:PORT\""),
+            ("tcp://:80", "the host is missing"),
+            ("tcp://h:99999", "0 to 65535"),
+            ("tcp://::1:80", "in brackets"),
+            ("tcp://[::1:80", "not closed"),
+            ("http://h:80", "scheme \"http\" is not known"),
+            ("unix:", "the path is missing"),
+            ("mem:", "the name is missing"),
+            ("/run/x.sock", "the scheme is missing"),
+        ] {
+            let e = text.parse::<Address>().unwrap_err();
+            assert!(e.message().contains(advice), "{text}: {e}");
+            assert_eq!(e.certainty(), crate::Certainty::NotSent);
+        }
+    }
+}

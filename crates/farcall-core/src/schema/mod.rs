@@ -1,0 +1,285 @@
+//! Schemas: what a type looks like to the other side, and the fingerprint that tells whether two sides agree.
+//!
+//! A [`TypeSchema`] is plain data. It is made from a Rust type by [`TypeSchema::of`] (the `#[data]` attribute
+//! implements [`Schema`]), travels when two sides do not agree, and is what tools read to show and check types.
+//! A schema from a peer is hostile until [`TypeSchema::validate`] has passed.
+//!
+//! # The fingerprint
+//!
+//! The fingerprint of a type is the first 16 bytes of the BLAKE3 hash of its *canonical layout*: exactly what decides
+//! the bytes of the compact codec and what they mean. Names of fields and variants are part of it (swapping two
+//! fields of one type is a change of meaning), names of types, docs, aliases, defaults, numbers and foreign names are
+//! not. Equal fingerprints: call. Different ones: compare the schemas, which costs a little time and no safety.
+//!
+//! The canonical layout is this byte string. `n` is a 32-bit little-endian number, `str` is `n` bytes of UTF-8
+//! after their count `n`.
+//!
+//! ```text
+//! layout  := version type body*             version is the byte 1
+//! type    := 1  bool     2  u8      3  u16     4  u32     5  u64     6  u128
+//!          | 7  i8       8  i16     9  i32     10 i64     11 i128
+//!          | 12 f32      13 f64     14 char    15 string  16 bytes   17 unit
+//!          | 18 type                option of
+//!          | 19 type                list of; a list of u8 is written as 16, bytes
+//!          | 20 type type           map from, to
+//!          | 21 n type              array of n
+//!          | 22 n type*n            tuple
+//!          | 23 n                   the definition number n
+//! body    := 0                      unit struct
+//!          | 1 n field*n            struct
+//!          | 2 n type*n             tuple struct
+//!          | 3 n variant*n          enum
+//! field   := str type
+//! variant := str payload
+//! payload := 0 | 1 type | 2 n type*n | 3 n field*n      unit, one value, tuple, struct
+//! ```
+//!
+//! Definitions are numbered from 0 in the order in which the layout first names them. Their bodies follow the root
+//! type in that order; naming a new definition inside a body appends one more body at the end. So recursion needs no
+//! special case, and definitions that nothing names are left out. A struct with one unnamed field and a
+//! `#[serde(transparent)]` struct are written as the type they hold.
+
+mod builtin;
+mod canonical;
+mod check;
+mod name_steps;
+mod show;
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use check::{MAX_DEFS, MAX_NODES, MAX_TY_DEPTH, SchemaError};
+
+/// A type that can describe itself: what `#[data]` and `derive(Schema)` implement.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no schema, so it cannot travel in a call",
+    label = "this type does not implement `Schema`",
+    note = "put `#[farcall::data]` on `{Self}`, or derive `farcall::Schema` beside serde's derives"
+)]
+pub trait Schema {
+    /// The type as others refer to it; a named type defines itself in `builder` the first time.
+    fn ty(builder: &mut SchemaBuilder) -> Ty;
+}
+
+/// A type and the definitions it refers to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TypeSchema {
+    /// The type described.
+    pub root: Ty,
+    /// Named types, referred to by index.
+    pub defs: Vec<Def>,
+}
+
+/// A type as a field refers to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Ty {
+    /// `bool`
+    Bool,
+    /// `u8`
+    U8,
+    /// `u16`
+    U16,
+    /// `u32`
+    U32,
+    /// `u64` and `usize`
+    U64,
+    /// `u128`
+    U128,
+    /// `i8`
+    I8,
+    /// `i16`
+    I16,
+    /// `i32`
+    I32,
+    /// `i64` and `isize`
+    I64,
+    /// `i128`
+    I128,
+    /// `f32`
+    F32,
+    /// `f64`
+    F64,
+    /// `char`
+    Char,
+    /// Text.
+    Str,
+    /// Bytes, in JSON a base64 string.
+    Bytes,
+    /// Nothing.
+    Unit,
+    /// A value or nothing.
+    Option(Box<Ty>),
+    /// A list of any length. A list of `U8` has the bytes of `Bytes`, but in JSON it is a list of numbers.
+    Seq(Box<Ty>),
+    /// Pairs of key and value.
+    Map(Box<Ty>, Box<Ty>),
+    /// A list of this length.
+    Array(Box<Ty>, u32),
+    /// One of each.
+    Tuple(Vec<Ty>),
+    /// A definition, by its index in [`TypeSchema::defs`].
+    Ref(u32),
+}
+
+/// A named type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Def {
+    /// Its name here, with the arguments of a generic type: `Page<Order>`.
+    pub name: String,
+    /// Its name elsewhere, such as a protobuf or Java name.
+    pub foreign: Option<String>,
+    /// Its doc comment.
+    pub docs: String,
+    /// What it is made of.
+    pub kind: Kind,
+}
+
+/// What a named type is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A struct without fields or braces.
+    Unit,
+    /// Named fields.
+    Struct(Vec<Field>),
+    /// Unnamed fields, more or fewer than one.
+    Tuple(Vec<Ty>),
+    /// One of several variants.
+    Enum(Vec<Variant>),
+}
+
+/// A named field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Field {
+    /// Its name, after serde's renaming.
+    pub name: String,
+    /// Earlier names it is still read under.
+    pub aliases: Vec<String>,
+    /// Whether it may be missing in what is read.
+    pub default: bool,
+    /// Its doc comment.
+    pub docs: String,
+    /// Its number for formats that go by number, such as protobuf.
+    pub tag: Option<u32>,
+    /// Its name elsewhere.
+    pub foreign: Option<String>,
+    /// Its type.
+    pub ty: Ty,
+}
+
+/// A variant of an enum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Variant {
+    /// Its name, after serde's renaming.
+    pub name: String,
+    /// Earlier names it is still read under.
+    pub aliases: Vec<String>,
+    /// Its doc comment.
+    pub docs: String,
+    /// Its number for formats that go by number.
+    pub tag: Option<u32>,
+    /// Its name elsewhere.
+    pub foreign: Option<String>,
+    /// What it holds.
+    pub payload: Payload,
+}
+
+/// What a variant holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Payload {
+    /// Nothing.
+    Unit,
+    /// One value.
+    Newtype(Ty),
+    /// Unnamed fields, more or fewer than one.
+    Tuple(Vec<Ty>),
+    /// Named fields.
+    Struct(Vec<Field>),
+}
+
+impl TypeSchema {
+    /// The schema of a Rust type.
+    pub fn of<T: Schema + ?Sized>() -> TypeSchema {
+        let mut builder = SchemaBuilder::default();
+        let root = T::ty(&mut builder);
+        TypeSchema { root, defs: builder.defs }
+    }
+
+    /// The hash of the canonical layout, see the [module](self).
+    pub fn fingerprint(&self) -> Fingerprint {
+        let hash = blake3::hash(&self.canonical());
+        let mut first = [0; 16];
+        first.copy_from_slice(&hash.as_bytes()[..16]);
+        Fingerprint(first)
+    }
+}
+
+/// Collects the definitions of the types that a schema refers to.
+#[derive(Default)]
+pub struct SchemaBuilder {
+    defs: Vec<Def>,
+    seen: HashMap<TypeId, u32>,
+}
+
+/// What is known of a named type before its fields are.
+#[derive(Clone, Debug, Default)]
+pub struct DefHead<'a> {
+    /// Its name without arguments.
+    pub name: &'a str,
+    /// The arguments of a generic type.
+    pub args: &'a [fn(&mut SchemaBuilder) -> Ty],
+    /// Its name elsewhere.
+    pub foreign: Option<&'a str>,
+    /// Its doc comment.
+    pub docs: &'a str,
+}
+
+impl SchemaBuilder {
+    /// Refers to the type `T`, defining it by `kind` the first time. `kind` may refer to `T` again.
+    pub fn define<T: 'static>(&mut self, head: DefHead<'_>, kind: impl FnOnce(&mut SchemaBuilder) -> Kind) -> Ty {
+        // The id tells types apart inside this process only; it is never hashed or sent.
+        let id = TypeId::of::<T>();
+        if let Some(&index) = self.seen.get(&id) {
+            return Ty::Ref(index);
+        }
+        let index = self.defs.len() as u32;
+        self.seen.insert(id, index);
+        self.defs.push(Def {
+            name: head.name.to_owned(),
+            foreign: head.foreign.map(str::to_owned),
+            docs: head.docs.to_owned(),
+            kind: Kind::Unit,
+        });
+        let name = self.full_name(&head);
+        self.defs[index as usize].name = name;
+        self.defs[index as usize].kind = kind(self);
+        Ty::Ref(index)
+    }
+
+    fn full_name(&mut self, head: &DefHead<'_>) -> String {
+        if head.args.is_empty() {
+            return head.name.to_owned();
+        }
+        let args: Vec<Ty> = head.args.iter().map(|arg| arg(self)).collect();
+        let args: Vec<String> = args.iter().map(|arg| show::type_name(arg, &self.defs)).collect();
+        format!("{}<{}>", head.name, args.join(", "))
+    }
+}
+
+/// What two sides compare to know that they mean the same: see the [module](self).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fingerprint(pub [u8; 16]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}

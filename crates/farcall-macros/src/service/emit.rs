@@ -1,0 +1,388 @@
+//! Writes the code of a service: the trait, a marker type per method, the client and the server.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote, quote_spanned};
+use syn::{Ident, Path};
+
+use super::parse::{Method, Service, show, span_of};
+use crate::attrs::plain;
+
+/// Everything that a service trait becomes.
+pub(crate) fn service(service: &Service) -> TokenStream {
+    let the_trait = the_trait(service);
+    let object = object_form(service);
+    let markers = service.methods.iter().enumerate().map(|(row, m)| marker(service, row, m));
+    let client = client(service);
+    let server = server(service);
+    quote!(#the_trait #(#markers)* #object #client #server)
+}
+
+fn marker_name(service: &Service, method: &Method) -> Ident {
+    format_ident!("{}_{}", service.ident, plain(&method.ident), span = method.ident.span())
+}
+
+fn args_name(service: &Service, method: &Method) -> Ident {
+    format_ident!("{}_{}_Args", service.ident, plain(&method.ident), span = method.ident.span())
+}
+
+fn object_name(service: &Service) -> Ident {
+    format_ident!("__Farcall{}", service.ident)
+}
+
+fn client_name(service: &Service) -> Ident {
+    format_ident!("{}Client", service.ident)
+}
+
+fn server_name(service: &Service) -> Ident {
+    format_ident!("{}Server", service.ident)
+}
+
+/// `order: Order, fast: bool`
+fn params(method: &Method) -> TokenStream {
+    let params = method.params.iter().map(|p| {
+        let (ident, ty) = (&p.ident, &p.ty);
+        quote!(#ident: #ty)
+    });
+    quote!(#(#params),*)
+}
+
+/// `order, fast`
+fn names(method: &Method) -> TokenStream {
+    let names = method.params.iter().map(|p| &p.ident);
+    quote!(#(#names),*)
+}
+
+/// What the trait's method gives, inside of its future if it has one.
+fn output(method: &Method) -> TokenStream {
+    match &method.reply {
+        Some(reply) => quote!(#reply),
+        None => quote!(()),
+    }
+}
+
+fn error_type(root: &Path, method: &Method) -> TokenStream {
+    match &method.error {
+        Some(error) => quote!(#error),
+        None => quote!(#root::__rt::Never),
+    }
+}
+
+fn the_trait(service: &Service) -> TokenStream {
+    let Service { vis, ident, attrs, .. } = service;
+    let methods = service.methods.iter().map(|m| {
+        let (attrs, name, params, output) = (&m.attrs, &m.ident, params(m), output(m));
+        match (m.blocking, m.oneway) {
+            (true, true) => quote!(#(#attrs)* fn #name(&self, #params);),
+            (true, false) => quote!(#(#attrs)* fn #name(&self, #params) -> #output;),
+            (false, _) => quote! {
+                #(#attrs)*
+                fn #name(&self, #params) -> impl ::core::future::Future<Output = #output> + ::core::marker::Send;
+            },
+        }
+    });
+    quote! {
+        #(#attrs)*
+        #vis trait #ident: ::core::marker::Send + ::core::marker::Sync + 'static {
+            #(#methods)*
+        }
+    }
+}
+
+/// The marker type of a method and the struct of its arguments.
+fn marker(service: &Service, row: usize, method: &Method) -> TokenStream {
+    let Service { root, vis, .. } = service;
+    let (marker, args, object) = (marker_name(service, method), args_name(service, method), object_name(service));
+    let client = client_name(service);
+    let fields = method.params.iter().map(|p| {
+        let (attrs, ident, ty) = (&p.attrs, &p.ident, &p.ty);
+        quote!(#(#attrs)* pub #ident: #ty)
+    });
+    let (out, error) = (&method.out, error_type(root, method));
+    let form = if method.bytes { quote!(AsBytes) } else { quote!(AsValue) };
+    let form = quote_spanned!(span_of(&method.out)=> #root::__rt::#form);
+    let docs = format!("The method `{}` of [`{}`] as a type.", plain(&method.ident), service.ident);
+    let (oneway, row) = (method.oneway, row as u16);
+    let call = format_ident!("__farcall_{}", plain(&method.ident));
+    let idempotent = method.idempotent.then(|| quote!(impl #root::__rt::Idempotent for #marker {}));
+    quote! {
+        #[doc = #docs]
+        #[allow(non_camel_case_types)]
+        #vis enum #marker {}
+
+        #[doc(hidden)]
+        #[allow(non_camel_case_types, private_interfaces, missing_docs)]
+        #[#root::__rt::data(crate = #root)]
+        #vis struct #args { #(#fields),* }
+
+        #[allow(private_interfaces)]
+        impl #root::__rt::Method for #marker {
+            type Args = #args;
+            type Out = #out;
+            type Err = #error;
+            type Form = #form;
+            const INDEX: u16 = #row;
+            const ONEWAY: bool = #oneway;
+            #[inline]
+            fn service() -> &'static #root::__rt::ServiceDescriptor {
+                #client::descriptor()
+            }
+            fn local(
+                target: &#root::__rt::LocalTarget,
+                args: #args,
+            ) -> #root::__rt::BoxFuture<'static, #root::__rt::Reply<#out, #error>> {
+                match target.downcast_ref::<::std::sync::Arc<dyn #object>>() {
+                    ::core::option::Option::Some(provider) => ::std::sync::Arc::clone(provider).#call(args),
+                    ::core::option::Option::None => #root::__rt::wrong_target::<Self>(),
+                }
+            }
+        }
+        #idempotent
+    }
+}
+
+/// The object-safe form, through which a client calls a provider of its own process.
+fn object_form(service: &Service) -> TokenStream {
+    let Service { root, vis, ident, .. } = service;
+    let object = object_name(service);
+    let signatures: Vec<TokenStream> = service
+        .methods
+        .iter()
+        .map(|m| {
+            let (call, args, out, error) =
+                (format_ident!("__farcall_{}", plain(&m.ident)), args_name(service, m), &m.out, error_type(root, m));
+            quote! {
+                fn #call(
+                    self: ::std::sync::Arc<Self>,
+                    args: #args,
+                ) -> #root::__rt::BoxFuture<'static, #root::__rt::Reply<#out, #error>>
+            }
+        })
+        .collect();
+    let bodies = service.methods.iter().map(|m| {
+        let (name, args, names) = (&m.ident, args_name(service, m), names(m));
+        let called = quote!(<P as #ident>::#name(&*self, #names));
+        let body = match (m.blocking, m.oneway) {
+            (true, true) => quote!(#root::__rt::local_blocking(move || #called).await?; ::core::result::Result::Ok(())),
+            (true, false) => quote!(#root::__rt::local_blocking(move || #called).await?),
+            (false, true) => quote!(#called.await; ::core::result::Result::Ok(())),
+            (false, false) => quote!(#called.await),
+        };
+        quote!({
+            let #args { #names } = args;
+            ::std::boxed::Box::pin(async move { #body })
+        })
+    });
+    quote! {
+        #[doc(hidden)]
+        #[allow(private_interfaces, missing_docs)]
+        #vis trait #object: ::core::marker::Send + ::core::marker::Sync + 'static {
+            #(#signatures;)*
+        }
+
+        #[allow(private_interfaces)]
+        impl<P: #ident> #object for P {
+            #(#signatures #bodies)*
+        }
+    }
+}
+
+fn descriptor(service: &Service) -> TokenStream {
+    let Service { root, docs, name, version, group, .. } = service;
+    let foreign = option(service.foreign.as_deref());
+    let methods = service.methods.iter().map(|m| {
+        let (args, out, error) = (args_name(service, m), &m.out, error_type(root, m));
+        let (name, docs, foreign) = (plain(&m.ident), &m.docs, option(m.foreign.as_deref()));
+        let params: Vec<(String, String)> = m.params.iter().map(|p| (plain(&p.ident), show(&p.ty))).collect();
+        let listed = params.iter().map(|(name, ty)| quote!((#name, #ty)));
+        let shown: Vec<String> = params.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();
+        let arrow = m.reply.as_ref().map_or_else(String::new, |r| format!(" -> {}", show(r)));
+        let signature = format!("{name}({}){arrow}", shown.join(", "));
+        let Method { idempotent, oneway, cancel, blocking, .. } = m;
+        quote! {
+            #root::__rt::MethodDescriptor::build::<#args, #out, #error>(
+                #name, #foreign, #docs, &[#(#listed),*], #signature,
+                #root::__rt::MethodTraits { idempotent: #idempotent, oneway: #oneway, cancel: #cancel, blocking: #blocking },
+            )
+        }
+    });
+    quote! {
+        static DESCRIPTOR: ::std::sync::OnceLock<#root::__rt::ServiceDescriptor> = ::std::sync::OnceLock::new();
+        DESCRIPTOR.get_or_init(|| #root::__rt::ServiceDescriptor {
+            name: ::std::string::String::from(#name),
+            foreign_name: ::core::option::Option::map(#foreign, ::std::string::String::from),
+            docs: ::std::string::String::from(#docs),
+            version: ::std::string::String::from(#version),
+            group: ::std::string::String::from(#group),
+            methods: ::std::vec![#(#methods),*],
+        })
+    }
+}
+
+fn option(text: Option<&str>) -> TokenStream {
+    match text {
+        Some(text) => quote!(::core::option::Option::Some(#text)),
+        None => quote!(::core::option::Option::None::<&str>),
+    }
+}
+
+fn client(service: &Service) -> TokenStream {
+    let Service { root, vis, ident, .. } = service;
+    let (client, object) = (client_name(service), object_name(service));
+    let descriptor = descriptor(service);
+    let own = service.methods.iter().map(|m| {
+        let (attrs, name, params, names) = (&m.attrs, &m.ident, params(m), names(m));
+        let (marker, args) = (marker_name(service, m), args_name(service, m));
+        quote! {
+            #(#attrs)*
+            #[inline]
+            pub fn #name(&self, #params) -> #root::__rt::Call<#marker> {
+                #root::__rt::Call::new(::core::clone::Clone::clone(&self.channel), #args { #names })
+            }
+        }
+    });
+    let as_trait = service.methods.iter().map(|m| {
+        let (name, params, names, output) = (&m.ident, params(m), names(m), output(m));
+        let called = quote!(#client::#name(self, #names));
+        match (m.blocking, m.oneway) {
+            (true, true) => quote!(fn #name(&self, #params) { let _ = #called.wait(); }),
+            (true, false) => quote!(fn #name(&self, #params) -> #output { #called.wait() }),
+            (false, true) => quote! {
+                fn #name(&self, #params) -> impl ::core::future::Future<Output = ()> + ::core::marker::Send {
+                    let call = #called;
+                    async move { let _ = call.await; }
+                }
+            },
+            (false, false) => quote! {
+                fn #name(&self, #params) -> impl ::core::future::Future<Output = #output> + ::core::marker::Send {
+                    #called
+                }
+            },
+        }
+    });
+    let docs = format!(
+        "A client of [`{ident}`]: its methods return a [`Call`]({}::Call), to be awaited, waited for, sent or given a callback. \
+         It also implements the trait itself. Cheap to clone.",
+        crate::data::text(root)
+    );
+    quote! {
+        #[doc = #docs]
+        #[derive(Clone)]
+        #vis struct #client {
+            channel: #root::__rt::Channel,
+        }
+
+        #[allow(private_interfaces)]
+        impl #client {
+            /// Connects to a provider by address: `tcp://host:port`, `unix:/path` or `mem:name`;
+            /// several, separated by commas, are tried in order.
+            pub fn connect(addresses: impl ::core::fmt::Display) -> #root::__rt::Connect<Self> {
+                #root::__rt::Connect::to(&::std::string::ToString::to_string(&addresses))
+            }
+
+            /// Connects to a provider that a resolver finds.
+            pub fn connect_with(resolver: impl #root::__rt::Resolver) -> #root::__rt::Connect<Self> {
+                #root::__rt::Connect::with_resolver(resolver)
+            }
+
+            /// A client of a provider in this process: nothing is encoded, everything else is the same.
+            pub fn local(provider: impl #ident) -> Self {
+                let provider: ::std::sync::Arc<dyn #object> = ::std::sync::Arc::new(provider);
+                Self { channel: #root::__rt::Channel::local(::std::sync::Arc::new(provider)) }
+            }
+
+            /// The way to the provider.
+            pub fn channel(&self) -> &#root::__rt::Channel {
+                &self.channel
+            }
+
+            /// What the service is.
+            #[inline]
+            pub fn descriptor() -> &'static #root::__rt::ServiceDescriptor {
+                #descriptor
+            }
+
+            #(#own)*
+        }
+
+        impl ::core::convert::From<#root::__rt::Channel> for #client {
+            fn from(channel: #root::__rt::Channel) -> Self {
+                Self { channel }
+            }
+        }
+
+        impl #root::__rt::Stub for #client {
+            fn descriptor() -> &'static #root::__rt::ServiceDescriptor {
+                #client::descriptor()
+            }
+        }
+
+        impl #ident for #client {
+            #(#as_trait)*
+        }
+    }
+}
+
+fn server(service: &Service) -> TokenStream {
+    let Service { root, vis, ident, .. } = service;
+    let (client, server) = (client_name(service), server_name(service));
+    let arms = service.methods.iter().enumerate().map(|(row, m)| {
+        let (name, names, row) = (&m.ident, names(m), row as u16);
+        let (marker, args) = (marker_name(service, m), args_name(service, m));
+        let called = quote!(<P as #ident>::#name(&*provider, #names));
+        let reply = match (m.blocking, m.oneway) {
+            (true, oneway) => {
+                let ok = if oneway { quote!(Ok(())) } else { quote!(Ok(reply)) };
+                let reply = if oneway { quote!(::core::result::Result::Ok(())) } else { quote!(reply) };
+                quote! {
+                    match call.blocking(move || #called).await {
+                        #ok => call.reply::<#marker>(#reply),
+                        Err(error) => call.fail(&error),
+                    }
+                }
+            }
+            (false, true) => quote!(#called.await; call.reply::<#marker>(::core::result::Result::Ok(()))),
+            (false, false) => quote!(let reply = #called.await; call.reply::<#marker>(reply)),
+        };
+        quote! {
+            #row => match call.args::<#marker>() {
+                ::core::result::Result::Ok(#args { #names }) => { #reply }
+                ::core::result::Result::Err(error) => call.fail(&error),
+            }
+        }
+    });
+    let docs = format!("Serves a provider of [`{ident}`]: give it to a server's `serve`.");
+    quote! {
+        #[doc = #docs]
+        #vis struct #server<P>(::std::sync::Arc<P>);
+
+        impl<P: #ident> #server<P> {
+            /// Serves this provider.
+            pub fn new(provider: P) -> Self {
+                Self(::std::sync::Arc::new(provider))
+            }
+
+            /// Serves a provider that others hold too.
+            pub fn shared(provider: ::std::sync::Arc<P>) -> Self {
+                Self(provider)
+            }
+        }
+
+        impl<P: #ident> #root::__rt::Skeleton for #server<P> {
+            fn descriptor(&self) -> &#root::__rt::ServiceDescriptor {
+                #client::descriptor()
+            }
+
+            fn runner(&self) -> ::std::boxed::Box<dyn #root::__rt::Runner> {
+                #root::__rt::runner(
+                    ::std::sync::Arc::clone(&self.0),
+                    |provider: ::std::sync::Arc<P>, call: #root::__rt::Incoming| async move {
+                        match call.method() {
+                            #(#arms)*
+                            _ => call.no_such_row(),
+                        }
+                    },
+                )
+            }
+        }
+    }
+}

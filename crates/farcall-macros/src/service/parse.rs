@@ -1,0 +1,379 @@
+//! Reads a service trait and refuses what cannot be called remotely.
+
+use std::collections::HashMap;
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote};
+use syn::parse::Parser;
+use syn::spanned::Spanned;
+use syn::{
+    Attribute, FnArg, GenericArgument, Generics, Ident, ItemTrait, Pat, Path, PathArguments, ReceiverKind, ReturnType, Safety, Signature,
+    TraitItem, TraitItemFn, Type, Visibility, parse_quote,
+};
+
+use crate::attrs::{docs, each, plain, set, string};
+use crate::data::argument;
+use crate::schema::{is_named, last_segment};
+
+/// Functions that the generated client has of its own.
+const TAKEN: [&str; 7] = ["connect", "connect_with", "local", "channel", "descriptor", "clone", "from"];
+/// More methods than a method table may have rows is not a service but a mistake.
+const MAX_METHODS: usize = 1024;
+
+/// A service trait, checked.
+pub(crate) struct Service {
+    pub(crate) root: Path,
+    pub(crate) vis: Visibility,
+    pub(crate) ident: Ident,
+    /// The trait's other attributes, docs included.
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) docs: String,
+    pub(crate) name: String,
+    pub(crate) foreign: Option<String>,
+    pub(crate) version: String,
+    pub(crate) group: String,
+    pub(crate) methods: Vec<Method>,
+}
+
+/// A method, checked.
+pub(crate) struct Method {
+    pub(crate) ident: Ident,
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) docs: String,
+    pub(crate) foreign: Option<String>,
+    pub(crate) params: Vec<Param>,
+    /// The whole return type of a two-way method, as written.
+    pub(crate) reply: Option<Type>,
+    pub(crate) out: Type,
+    /// `None`: no application error.
+    pub(crate) error: Option<Type>,
+    /// The result goes as bytes.
+    pub(crate) bytes: bool,
+    pub(crate) idempotent: bool,
+    pub(crate) oneway: bool,
+    pub(crate) cancel: bool,
+    pub(crate) blocking: bool,
+}
+
+/// A parameter, checked.
+pub(crate) struct Param {
+    pub(crate) ident: Ident,
+    pub(crate) ty: Type,
+    /// `#[farcall(tag, name)]`, for the field it becomes.
+    pub(crate) attrs: Vec<Attribute>,
+}
+
+fn err<T>(at: impl ToTokens, message: impl std::fmt::Display) -> syn::Result<T> {
+    Err(syn::Error::new_spanned(at, message))
+}
+
+/// Reads the attribute and the trait.
+pub(crate) fn service(args: TokenStream, item: TokenStream) -> syn::Result<Service> {
+    let item: ItemTrait = syn::parse2(item).map_err(|e| syn::Error::new(e.span(), format!("`#[service]` goes on a trait ({e})")))?;
+    let ident = item.ident.clone();
+    let mut service = Service {
+        root: parse_quote!(::farcall),
+        vis: item.vis.clone(),
+        docs: docs(&item.attrs),
+        name: plain(&ident),
+        ident,
+        attrs: foreign_attrs(&item.attrs),
+        foreign: None,
+        version: String::new(),
+        group: String::new(),
+        methods: Vec::new(),
+    };
+    arguments(&mut service, args)?;
+    each(&item.attrs, "farcall", |key, meta| match key {
+        "name" => set(&mut service.foreign, string(meta)?, meta),
+        _ => Err(meta.error("unknown: on a service, `#[farcall(…)]` takes `name = \"…\"`, its name in other protocols")),
+    })?;
+    shape(&item)?;
+    // Every method's mistakes are shown, not only the first's.
+    let mut errors: Option<syn::Error> = None;
+    for item in &item.items {
+        match method(item) {
+            Ok(method) => service.methods.push(method),
+            Err(e) => match &mut errors {
+                Some(all) => all.combine(e),
+                None => errors = Some(e),
+            },
+        }
+    }
+    if let Some(errors) = errors {
+        return Err(errors);
+    }
+    unique(&service.methods)?;
+    if service.methods.is_empty() {
+        return err(&service.ident, "a service needs at least one method: `async fn name(&self) -> Reply<T>;`");
+    }
+    if service.methods.len() > MAX_METHODS {
+        return err(&service.ident, format!("{} methods in one service; split it: {MAX_METHODS} is the limit", service.methods.len()));
+    }
+    Ok(service)
+}
+
+fn arguments(service: &mut Service, args: TokenStream) -> syn::Result<()> {
+    let parser = syn::meta::parser(|meta| {
+        let key = meta.path.get_ident().map(Ident::to_string).unwrap_or_default();
+        match key.as_str() {
+            "crate" => service.root = meta.value()?.call(Path::parse_mod_style)?,
+            "name" => service.name = string(&meta)?,
+            "version" => service.version = string(&meta)?,
+            "group" => service.group = string(&meta)?,
+            _ => {
+                return Err(meta.error("unknown: `#[service]` takes `name = \"…\"`, `version = \"…\"`, `group = \"…\"` and `crate = path`"));
+            }
+        }
+        Ok(())
+    });
+    parser.parse2(args)
+}
+
+fn shape(item: &ItemTrait) -> syn::Result<()> {
+    if !item.generics.params.is_empty() || item.generics.where_clause.is_some() {
+        return err(&item.generics, "a service cannot be generic: both processes must know all its types; write one trait per type");
+    }
+    if let Some(unsafety) = &item.unsafety {
+        return err(unsafety, "a service trait cannot be unsafe: its client implements it too");
+    }
+    let auto = |bound: &&syn::TypeParamBound| match bound {
+        syn::TypeParamBound::Trait(t) => !["Send", "Sync"].iter().any(|name| t.path.is_ident(name)),
+        syn::TypeParamBound::Lifetime(l) => l.ident != "static",
+        _ => true,
+    };
+    match item.supertraits.iter().find(auto) {
+        Some(bound) => err(bound, "a service has no supertraits: its client could not implement them; put them on the provider's type"),
+        None => Ok(()),
+    }
+}
+
+fn method(item: &TraitItem) -> syn::Result<Method> {
+    let item = match item {
+        TraitItem::Fn(item) => item,
+        TraitItem::Const(c) => return err(&c.ident, "a service has no constants: make it a method"),
+        TraitItem::Type(t) => return err(&t.ident, "a service has no associated types: both processes must know all its types"),
+        other => return err(other, "a service has only methods"),
+    };
+    let TraitItemFn { attrs, sig, default, .. } = item;
+    let mut method = Method {
+        ident: sig.ident.clone(),
+        attrs: foreign_attrs(attrs),
+        docs: docs(attrs),
+        foreign: None,
+        params: Vec::new(),
+        reply: None,
+        out: parse_quote!(()),
+        error: None,
+        bytes: false,
+        idempotent: false,
+        oneway: false,
+        cancel: false,
+        blocking: sig.asyncness.is_none(),
+    };
+    each(attrs, "farcall", |key, meta| {
+        match key {
+            "idempotent" => method.idempotent = true,
+            "oneway" => method.oneway = true,
+            "cancel" => method.cancel = true,
+            "name" => return set(&mut method.foreign, string(meta)?, meta),
+            _ => return Err(meta.error("unknown: on a method, `#[farcall(…)]` takes `idempotent`, `oneway`, `cancel` and `name = \"…\"`")),
+        }
+        Ok(())
+    })?;
+    if let Some(cfg) = attrs.iter().find(|a| a.path().is_ident("cfg")) {
+        return err(cfg, "a method cannot depend on `cfg`: both processes must have the same table of methods");
+    }
+    if let Some(body) = default {
+        return err(body, "a remote method has no default body: it would run at the caller instead of at the provider");
+    }
+    signature(sig, &mut method)?;
+    result(sig, &mut method)?;
+    if method.oneway && method.cancel {
+        return err(&sig.ident, "nobody waits for a one-way call, so nobody can cancel it: take `cancel` off");
+    }
+    method.cancel |= method.idempotent && !method.oneway;
+    Ok(method)
+}
+
+fn signature(sig: &Signature, method: &mut Method) -> syn::Result<()> {
+    let Generics { params, where_clause, .. } = &sig.generics;
+    if !params.is_empty() || where_clause.is_some() {
+        let at = if params.is_empty() { where_clause.to_token_stream() } else { params.to_token_stream() };
+        return err(at, "a remote method cannot be generic: the other process must know its types; write one method per type");
+    }
+    if !matches!(sig.safety, Safety::Default) || sig.abi.is_some() || sig.constness.is_some() {
+        return err(sig.fn_token, "a remote method is a plain `async fn` (or a plain `fn`, which runs on the blocking pool)");
+    }
+    if TAKEN.contains(&plain(&sig.ident).as_str()) {
+        return err(&sig.ident, format!("the client has a function `{}` of its own: give the method another name", sig.ident));
+    }
+    let mut inputs = sig.inputs.iter();
+    match inputs.next() {
+        Some(FnArg::Receiver(receiver)) => match &receiver.kind {
+            ReceiverKind::Reference(_, None, None) => {}
+            ReceiverKind::Reference(_, _, Some(_)) => {
+                return err(
+                    receiver,
+                    "`&mut self` is reserved for remote objects that serve one caller at a time: write `&self` and keep state in a Mutex or atomic",
+                );
+            }
+            ReceiverKind::Reference(_, Some(_), None) => return err(receiver, "a remote method takes plain `&self`, without a lifetime"),
+            _ => return err(receiver, "a remote method takes `&self`: the provider is shared by all its callers"),
+        },
+        Some(FnArg::Typed(first)) => return err(first, "`&self` is missing: a remote method is called on a provider; write `(&self, …)`"),
+        None => return err(&sig.ident, "`&self` is missing: a remote method is called on a provider; write `(&self)`"),
+    }
+    for input in inputs {
+        if let FnArg::Typed(input) = input {
+            method.params.push(param(input)?);
+        }
+    }
+    Ok(())
+}
+
+fn param(input: &syn::PatType) -> syn::Result<Param> {
+    let Pat::Ident(pat) = &*input.pat else {
+        return err(&input.pat, "a parameter of a remote method needs a plain name: it is the field's name in other formats");
+    };
+    if pat.by_ref.is_some() || pat.subpat.is_some() {
+        return err(pat, "a parameter of a remote method needs a plain name: it is the field's name in other formats");
+    }
+    refuse_type(&input.ty, "a parameter")?;
+    if let Some(other) = input.attrs.iter().find(|a| !a.path().is_ident("farcall")) {
+        return err(other, "on a parameter only `#[farcall(tag = …)]` and `#[farcall(name = \"…\")]` are understood");
+    }
+    Ok(Param { ident: pat.ident.clone(), ty: (*input.ty).clone(), attrs: input.attrs.clone() })
+}
+
+fn refuse_type(ty: &Type, what: &str) -> syn::Result<()> {
+    match ty {
+        Type::Reference(_) => err(
+            ty,
+            format!(
+                "{what} cannot be a reference: nothing can be borrowed across processes; use an owned type (`String`, `Vec<T>`, `Bytes`)"
+            ),
+        ),
+        Type::ImplTrait(_) => err(ty, format!("{what} cannot be `impl Trait`: the other process must know its type; name it")),
+        Type::TraitObject(_) => err(ty, format!("{what} cannot be `dyn Trait`: remote objects are not built in this version")),
+        Type::Ptr(_) | Type::FnPtr(_) => err(ty, format!("{what} cannot be a pointer: it means nothing in another process")),
+        _ if is_named(ty, "Streaming") => err(ty, "streams are not built in this version: return a `Vec`, or page through a list"),
+        _ => Ok(()),
+    }
+}
+
+fn result(sig: &Signature, method: &mut Method) -> syn::Result<()> {
+    let ty = match &sig.output {
+        ReturnType::Default if method.oneway => return Ok(()),
+        ReturnType::Default => {
+            return err(
+                &sig.ident,
+                "a two-way method returns `Reply<T>` (here `Reply<()>`), because a call can fail; or mark it #[farcall(oneway)]",
+            );
+        }
+        ReturnType::Type(_, ty) if method.oneway => {
+            return err(ty, "a one-way method has no result: nobody waits for it; take the result or `oneway` off");
+        }
+        ReturnType::Type(_, ty) => &**ty,
+    };
+    refuse_type(ty, "a result")?;
+    let advice = "a two-way method returns `Reply<T>` or `Reply<T, E>`, because a call can fail";
+    let Some(last) = last_segment(ty).filter(|s| s.ident == "Reply") else {
+        let shown = show(ty);
+        return err(ty, format!("{advice}: write `Reply<{}>`", first_argument(ty).map_or(shown, |t| show(&t))));
+    };
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return err(ty, advice) };
+    let mut types = Vec::new();
+    for argument in &arguments.args {
+        match argument {
+            GenericArgument::Type(ty) => types.push(ty.clone()),
+            other => return err(other, advice),
+        }
+    }
+    let (out, error) = match <[Type; 2]>::try_from(types) {
+        Ok([out, error]) => (out, Some(error)),
+        Err(types) => match <[Type; 1]>::try_from(types) {
+            Ok([out]) => (out, None),
+            Err(_) => return err(ty, advice),
+        },
+    };
+    refuse_type(&out, "a result")?;
+    error.as_ref().map_or(Ok(()), |e| refuse_type(e, "an error"))?;
+    method.bytes = argument(&out, "Vec").is_some_and(|element| is_named(element, "u8")) || is_named(&out, "Bytes");
+    method.reply = Some(ty.clone());
+    method.error = error.filter(|e| !is_named(e, "Never"));
+    method.out = out;
+    Ok(())
+}
+
+/// `T` of `Result<T, …>`, for advice.
+fn first_argument(ty: &Type) -> Option<Type> {
+    argument(ty, "Result").cloned()
+}
+
+fn unique(methods: &[Method]) -> syn::Result<()> {
+    let mut names: HashMap<String, Span> = HashMap::new();
+    let mut foreign: HashMap<&str, &Ident> = HashMap::new();
+    for method in methods {
+        if names.insert(plain(&method.ident), method.ident.span()).is_some() {
+            return err(&method.ident, format!("`{}` is there twice: methods are found by name, so each needs its own", method.ident));
+        }
+        if let Some(name) = &method.foreign
+            && let Some(first) = foreign.insert(name, &method.ident)
+        {
+            return err(&method.ident, format!("the foreign name {name:?} is taken by `{first}`: each method needs its own"));
+        }
+    }
+    Ok(())
+}
+
+/// The attributes that are not ours.
+fn foreign_attrs(attrs: &[Attribute]) -> Vec<Attribute> {
+    attrs.iter().filter(|a| !a.path().is_ident("farcall")).cloned().collect()
+}
+
+/// A type as its author wrote it, near enough.
+pub(crate) fn show(ty: &impl ToTokens) -> String {
+    let mut text = ty.to_token_stream().to_string();
+    for (spaced, tight) in [
+        (" :: ", "::"),
+        (" < ", "<"),
+        (" <", "<"),
+        ("< ", "<"),
+        (" >", ">"),
+        (" ,", ","),
+        ("& ", "&"),
+        ("( ", "("),
+        (" )", ")"),
+        ("[ ", "["),
+        (" ]", "]"),
+        (" ;", ";"),
+    ] {
+        text = text.replace(spaced, tight);
+    }
+    text
+}
+
+/// The item without attributes that only this macro reads.
+pub(crate) fn without_attributes(item: TokenStream) -> TokenStream {
+    let Ok(mut item) = syn::parse2::<ItemTrait>(item.clone()) else { return item };
+    item.attrs = foreign_attrs(&item.attrs);
+    for item in &mut item.items {
+        if let TraitItem::Fn(f) = item {
+            f.attrs = foreign_attrs(&f.attrs);
+            f.attrs.push(parse_quote!(#[allow(unused, async_fn_in_trait)]));
+            for input in &mut f.sig.inputs {
+                if let FnArg::Typed(input) = input {
+                    input.attrs = foreign_attrs(&input.attrs);
+                }
+            }
+        }
+    }
+    let allow: Attribute = parse_quote!(#[allow(unused, async_fn_in_trait)]);
+    quote!(#allow #item)
+}
+
+/// Kept for spans of generated code.
+pub(crate) fn span_of(ty: &Type) -> Span {
+    ty.span()
+}

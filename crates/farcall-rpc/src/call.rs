@@ -1,0 +1,579 @@
+//! One call, from its arguments to its reply, in four styles.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use farcall_core::error::display_duration;
+use farcall_core::{Certainty, Code, CodecId, Fault, Metadata, Reply, RpcError, Stage, Trace, codec};
+use farcall_wire::{Answer, Body, CallId, CallOptions, Start};
+use tokio::task::JoinHandle;
+use tokio::time::Sleep;
+
+use crate::channel::{Channel, descriptor_key};
+use crate::connection::{Connection, Cork, Started};
+use crate::context::{Scoped, inherited};
+use crate::method::{Method, Unformed};
+use crate::observer::{Ended, Outcome, Side};
+use crate::runtime;
+
+/// Arguments above this many bytes are written from where they are instead of being copied into the
+/// connection's buffer.
+const SEGMENT: usize = 16 << 10;
+/// A scratch buffer that grew beyond this is not kept.
+const KEEP_SCRATCH: usize = 256 << 10;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A call that a stub's method returned. Nothing is encoded or sent until it is started in one of
+/// four styles:
+///
+/// - asynchronous: `.await` it (it is a [`Future`], so `try_join!` and `select!` take it);
+/// - synchronous: [`wait`](Call::wait);
+/// - callback: [`then`](Call::then);
+/// - started now and awaited later: [`send`](Call::send).
+///
+/// Dropping a started call withdraws it: a request that was not written never runs; otherwise the
+/// provider is told and drops the handler if the method is idempotent or marked `cancel`.
+#[must_use = "a call does nothing until it is awaited, waited for, sent or given a callback"]
+pub struct Call<M: Method> {
+    channel: Channel,
+    args: Option<M::Args>,
+    deadline: Deadline,
+    extra: Option<Box<Extra>>,
+    started: Option<Instant>,
+    state: State<M>,
+}
+
+#[derive(Clone, Copy)]
+enum Deadline {
+    Default,
+    In(Duration),
+    Never,
+}
+
+/// Options that few calls have.
+#[derive(Default)]
+struct Extra {
+    metadata: Metadata,
+    trace: Option<Trace>,
+    codec: CodecId,
+    invalid: Option<RpcError>,
+}
+
+enum State<M: Method> {
+    New,
+    /// Encoded; no connection yet, or no room in its out-buffer.
+    Waiting(Box<Waiting>),
+    Flying(Arc<Connection>, CallId),
+    Local(Pin<Box<Local<M>>>),
+    Over,
+}
+
+struct Waiting {
+    body: Bytes,
+    options: Vec<u8>,
+    attempt: Option<u64>,
+    since: Instant,
+    deadline: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+// Nothing in it is ever pinned in place.
+impl<M: Method> Unpin for Call<M> {}
+
+impl<M: Method> Call<M> {
+    /// A call of `M` with these arguments: called by generated stubs.
+    #[doc(hidden)]
+    #[inline]
+    pub fn new(channel: Channel, args: M::Args) -> Call<M> {
+        Call { channel, args: Some(args), deadline: Deadline::Default, extra: None, started: None, state: State::New }
+    }
+
+    /// Gives up after `time`. The default is the channel's, 10 s; a call made by a handler never
+    /// outlives the handler's own deadline.
+    pub fn deadline(mut self, time: Duration) -> Self {
+        self.deadline = Deadline::In(time);
+        self
+    }
+
+    /// Never gives up of its own accord.
+    pub fn no_deadline(mut self) -> Self {
+        self.deadline = Deadline::Never;
+        self
+    }
+
+    /// Sends `value` beside the arguments. Keys are lower-case ASCII.
+    pub fn metadata(mut self, key: &str, value: impl Into<String>) -> Self {
+        let extra = self.extra.get_or_insert_default();
+        if let Err(e) = extra.metadata.set(key, value) {
+            extra.invalid = Some(e);
+        }
+        self
+    }
+
+    /// Sends this trace instead of the one of the call being handled.
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.extra.get_or_insert_default().trace = Some(trace);
+        self
+    }
+
+    /// Encodes arguments and result in another codec than the compact one.
+    pub fn codec(mut self, codec: CodecId) -> Self {
+        self.extra.get_or_insert_default().codec = codec;
+        self
+    }
+
+    /// Makes the call and blocks until it has ended. For programs and threads without a runtime and
+    /// for blocking handlers; inside an async runtime it is an error
+    /// ([`Code::FailedPrecondition`], not sent), because it would block the thread it needs.
+    pub fn wait(self) -> Reply<M::Out, M::Err> {
+        match runtime::wait(self) {
+            Ok(reply) => reply,
+            Err(e) => Err(e.with_method(name::<M>()).into()),
+        }
+    }
+
+    /// Makes the call and gives its reply to `f`, exactly once: also when the connection is lost,
+    /// the client is dropped or the runtime is shut down. `f` runs on a task of its own, never in the
+    /// connection's.
+    pub fn then(self, f: impl FnOnce(Reply<M::Out, M::Err>) + Send + 'static) {
+        let callback = Callback::<M, _>(Some(f), std::marker::PhantomData);
+        let mut call = self;
+        // On its way before this returns, like `send`.
+        let first = call.poll_once();
+        runtime::handle().spawn(async move {
+            let reply = match first {
+                Some(reply) => reply,
+                None => call.await,
+            };
+            callback.run(reply);
+        });
+    }
+
+    /// Starts the call now; await the result later. Dropping it cancels the call.
+    pub fn send(mut self) -> Pending<M> {
+        if let Some(reply) = self.poll_once() {
+            return Pending(Sent::Over(Some(reply)));
+        }
+        match self.state {
+            State::Flying(..) => Pending(Sent::Call(self)),
+            // It needs somebody to go on with it when there is a connection.
+            _ => Pending(Sent::Task(runtime::handle().spawn(self))),
+        }
+    }
+
+    fn poll_once(&mut self) -> Option<Reply<M::Out, M::Err>> {
+        let handle = runtime::handle();
+        let _inside = handle.enter();
+        match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(reply) => Some(reply),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Holds back writing on this call's connection, if it has one.
+    pub(crate) fn cork(&self) -> Option<Cork> {
+        self.channel.connection().map(|c| c.cork())
+    }
+
+    fn codec_id(&self) -> CodecId {
+        self.extra.as_ref().map_or(CodecId::Compact, |e| e.codec)
+    }
+
+    /// Time for the call, what it inherits included.
+    fn time_left(&self, inherited: Option<Instant>) -> Result<Option<Duration>, RpcError> {
+        let own = match self.deadline {
+            Deadline::Default => self.channel.default_deadline(),
+            Deadline::In(time) => Some(time),
+            Deadline::Never => None,
+        };
+        let Some(at) = inherited else { return Ok(own) };
+        let left = at.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let why = "the deadline of the call being handled passed before this call was made";
+            return Err(RpcError::not_sent(Code::DeadlineExceeded, why).with_stage(Stage::ClientQueue));
+        }
+        Ok(Some(own.map_or(left, |own| own.min(left))))
+    }
+
+    /// Encodes the arguments and queues the request, or finds out what to wait for.
+    #[inline]
+    fn start(&mut self, cx: &mut Context<'_>) -> Result<Option<Answer>, RpcError> {
+        let Some(args) = self.args.take() else {
+            return Err(RpcError::not_sent(Code::Internal, "this call has been made before"));
+        };
+        if !self.channel.observers().is_empty() {
+            self.started = Some(Instant::now());
+        }
+        let (expires, trace) = inherited();
+        let deadline = self.time_left(expires)?;
+        if self.channel.local_target().is_some() {
+            return self.start_local(args, deadline, trace).map(|()| None);
+        }
+        let (codec, options) = self.options(trace)?;
+        let mut scratch = SCRATCH.take();
+        scratch.clear();
+        if let Err(e) = codec::encode_into(codec, &args, &mut scratch) {
+            SCRATCH.set(scratch);
+            let why = format!("the arguments cannot be encoded: {e}");
+            return Err(RpcError::not_sent(Code::InvalidArgument, why).with_stage(Stage::Encode));
+        }
+        drop(args);
+        let mut large = None;
+        if scratch.len() > SEGMENT {
+            large = Some(Bytes::from(std::mem::take(&mut scratch)));
+        }
+        let started = match self.channel.connection() {
+            Some(connection) => {
+                let body = match &large {
+                    Some(body) => Body::Segment(body.clone()),
+                    None => Body::Copy(&scratch),
+                };
+                self.queue(connection, Start { row: 0, deadline: deadline.map(to_ms), options: &options, body }, cx.waker())
+            }
+            None => Ok(Queued::NotYet),
+        };
+        if let Ok(Queued::NotYet) = started {
+            let body = large.unwrap_or_else(|| Bytes::copy_from_slice(&scratch));
+            self.state = State::Waiting(Box::new(Waiting { body, options, attempt: None, since: Instant::now(), deadline, timer: None }));
+        }
+        if scratch.capacity() <= KEEP_SCRATCH {
+            SCRATCH.set(scratch);
+        }
+        match started? {
+            Queued::NotYet => self.go_on(cx),
+            Queued::Yes(answer) => Ok(answer),
+        }
+    }
+
+    fn options(&mut self, inherited: Option<Trace>) -> Result<(CodecId, Vec<u8>), RpcError> {
+        let Some(extra) = &mut self.extra else {
+            return match inherited {
+                None => Ok((CodecId::Compact, Vec::new())),
+                trace => Ok((CodecId::Compact, CallOptions { trace, ..CallOptions::default() }.encode())),
+            };
+        };
+        if let Some(e) = extra.invalid.take() {
+            return Err(e);
+        }
+        let metadata = (!extra.metadata.is_empty()).then(|| extra.metadata.clone());
+        let options = CallOptions { metadata, trace: extra.trace.or(inherited), codec: extra.codec };
+        Ok((extra.codec, options.encode()))
+    }
+
+    /// Gives the request to a connection.
+    #[inline]
+    fn queue(&mut self, connection: Arc<Connection>, start: Start<'_>, waker: &Waker) -> Result<Queued, RpcError> {
+        let service = M::service();
+        let key = descriptor_key(service);
+        if M::ONEWAY {
+            let queued = connection.start_oneway(key, service, M::INDEX, start, waker)?;
+            // Its result is a unit, which is encoded as nothing.
+            return Ok(if queued { Queued::Yes(Some(Answer::Ok(Bytes::new()))) } else { Queued::NotYet });
+        }
+        match connection.start(key, service, M::INDEX, start, waker)? {
+            Started::Sent(id) => {
+                self.state = State::Flying(connection, id);
+                Ok(Queued::Yes(None))
+            }
+            Started::Full => Ok(Queued::NotYet),
+        }
+    }
+
+    /// Waits for a connection with room, and no longer than the deadline.
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Result<Option<Answer>, RpcError> {
+        let State::Waiting(mut waiting) = std::mem::replace(&mut self.state, State::Over) else {
+            return Err(RpcError::new(Code::Internal, "this call has ended before"));
+        };
+        let connection = self.channel.poll_connection(&mut waiting.attempt, cx);
+        if let Some(deadline) = waiting.deadline {
+            let timer = waiting.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline.saturating_sub(waiting.since.elapsed()))));
+            if timer.as_mut().poll(cx).is_ready() {
+                let (stage, what) = match connection {
+                    Poll::Ready(Ok(_)) => (Stage::ClientQueue, "the out-buffer to the provider stayed full"),
+                    _ => (Stage::Connect, "no connection to the provider yet"),
+                };
+                let why = format!("deadline {}: {what}", display_duration(deadline));
+                return Err(RpcError::not_sent(Code::DeadlineExceeded, why).with_stage(stage));
+            }
+        }
+        let connection = match connection {
+            Poll::Ready(connection) => connection?,
+            Poll::Pending => {
+                self.state = State::Waiting(waiting);
+                return Ok(None);
+            }
+        };
+        let left = waiting.deadline.map(|d| to_ms(d.saturating_sub(waiting.since.elapsed())));
+        let start = Start { row: 0, deadline: left, options: &waiting.options, body: Body::Segment(waiting.body.clone()) };
+        match self.queue(connection, start, cx.waker())? {
+            Queued::Yes(answer) => Ok(answer),
+            Queued::NotYet => {
+                self.state = State::Waiting(waiting);
+                Ok(None)
+            }
+        }
+    }
+
+    fn start_local(&mut self, args: M::Args, deadline: Option<Duration>, inherited: Option<Trace>) -> Result<(), RpcError> {
+        let Some(target) = self.channel.local_target() else {
+            return Err(RpcError::not_sent(Code::Internal, "not a local channel"));
+        };
+        let mut context = crate::Context { expires: deadline.map(|d| Instant::now() + d), trace: inherited, ..Default::default() };
+        if let Some(extra) = &mut self.extra {
+            if let Some(e) = extra.invalid.take() {
+                return Err(e);
+            }
+            context.trace = extra.trace.or(inherited);
+            context.metadata = (!extra.metadata.is_empty()).then(|| Arc::new(extra.metadata.clone()));
+        }
+        let future = Box::pin(M::local(target, args));
+        let task = runtime::handle().spawn(Scoped { context, future });
+        let timer = deadline.map(|d| (d, Box::pin(tokio::time::sleep(d))));
+        let cancel = M::service().methods.get(M::INDEX as usize).is_some_and(|m| m.traits.cancel);
+        self.state = State::Local(Box::pin(Local { task, timer, cancel }));
+        Ok(())
+    }
+
+    fn decode(&self, answer: Answer) -> Reply<M::Out, M::Err> {
+        let undecodable = |what: &str, e| {
+            let why = format!("the {what} cannot be decoded: {e}");
+            Err(RpcError::new(Code::Internal, why).with_stage(Stage::Result).with_method(name::<M>()).into())
+        };
+        match answer {
+            Answer::Ok(body) => match codec::decode::<Unformed<M::Out, M::Form>>(self.codec_id(), &body) {
+                Ok(out) => Ok(out.0),
+                Err(e) if M::ONEWAY => undecodable("unit of a one-way call", e),
+                Err(e) => undecodable("result", e),
+            },
+            Answer::AppError(body) => match codec::decode::<M::Err>(self.codec_id(), &body) {
+                Ok(error) => Err(error.lift()),
+                Err(e) => undecodable("error", e),
+            },
+            Answer::Failed(e) => Err(e.with_method(name::<M>()).into()),
+        }
+    }
+
+    #[cold]
+    fn observe(&self, ended: Ended, peer: &str) {
+        let Some(started) = self.started else { return };
+        let service = M::service();
+        let outcome = Outcome {
+            side: Side::Client,
+            service: &service.name,
+            method: service.methods.get(M::INDEX as usize).map_or("", |m| &m.name),
+            peer,
+            elapsed: started.elapsed(),
+            ended,
+        };
+        self.channel.observers().iter().for_each(|o| o.ended(&outcome));
+    }
+
+    #[inline]
+    fn end(&mut self, answer: Answer) -> Poll<Reply<M::Out, M::Err>> {
+        let before = std::mem::replace(&mut self.state, State::Over);
+        if self.started.is_some() {
+            let ended = match &answer {
+                Answer::Ok(_) => Ended::Ok,
+                Answer::AppError(_) => Ended::AppError,
+                Answer::Failed(e) => Ended::Failed(e.code(), e.certainty()),
+            };
+            let peer = match &before {
+                State::Flying(connection, _) => connection.inner.peer.address.as_str(),
+                _ => "",
+            };
+            self.observe(ended, peer);
+        }
+        Poll::Ready(self.decode(answer))
+    }
+}
+
+enum Queued {
+    Yes(Option<Answer>),
+    NotYet,
+}
+
+/// Milliseconds, rounded up: a deadline is never shortened by rounding.
+#[inline]
+fn to_ms(time: Duration) -> u64 {
+    time.as_micros().div_ceil(1000) as u64
+}
+
+fn name<M: Method>() -> String {
+    M::service().full_name(M::INDEX as usize)
+}
+
+impl<M: Method> Future for Call<M> {
+    type Output = Reply<M::Out, M::Err>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let me = &mut *self;
+        let progress = match &mut me.state {
+            State::Flying(connection, id) => match connection.poll(*id, cx.waker()) {
+                Some(answer) => return me.end(answer),
+                None => return Poll::Pending,
+            },
+            State::New => me.start(cx),
+            State::Waiting(_) => me.go_on(cx),
+            State::Local(local) => {
+                let reply = std::task::ready!(local.as_mut().poll(cx));
+                return me.end_local(reply);
+            }
+            State::Over => Err(RpcError::new(Code::Internal, "this call has ended before")),
+        };
+        match progress {
+            Ok(Some(answer)) => me.end(answer),
+            Err(e) => me.end(Answer::Failed(e)),
+            Ok(None) => match &mut me.state {
+                // A task was just made of it: it has to learn whom to wake.
+                State::Local(_) => Pin::new(me).poll(cx),
+                _ => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<M: Method> Drop for Call<M> {
+    fn drop(&mut self) {
+        match &self.state {
+            State::Flying(connection, id) => connection.cancel(*id),
+            State::New | State::Over => return,
+            State::Waiting(_) | State::Local(_) => {}
+        }
+        self.observe(Ended::Failed(Code::Cancelled, Certainty::MaybeExecuted), "");
+    }
+}
+
+/// A call to a provider in this process, as a task: a handler that must not be cut off goes on when
+/// its caller is gone.
+struct Local<M: Method> {
+    task: JoinHandle<Reply<M::Out, M::Err>>,
+    timer: Option<(Duration, Pin<Box<Sleep>>)>,
+    cancel: bool,
+}
+
+impl<M: Method> Future for Local<M> {
+    type Output = Result<Reply<M::Out, M::Err>, RpcError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(joined) = Pin::new(&mut self.task).poll(cx) {
+            return Poll::Ready(joined.map_err(|e| match e.try_into_panic() {
+                Ok(payload) => crate::skeleton::panicked(&*payload),
+                Err(_) => RpcError::new(Code::Cancelled, "the runtime is shutting down"),
+            }));
+        }
+        if let Some((deadline, timer)) = &mut self.timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            let why = format!("deadline {}: still in the handler, in this process", display_duration(*deadline));
+            return Poll::Ready(Err(RpcError::new(Code::DeadlineExceeded, why).with_stage(Stage::Handler)));
+        }
+        Poll::Pending
+    }
+}
+
+impl<M: Method> Drop for Local<M> {
+    fn drop(&mut self) {
+        if self.cancel {
+            self.task.abort();
+        }
+    }
+}
+
+impl<M: Method> Call<M> {
+    fn end_local(&mut self, reply: Result<Reply<M::Out, M::Err>, RpcError>) -> Poll<Reply<M::Out, M::Err>> {
+        self.state = State::Over;
+        match reply {
+            Err(e) => self.end(Answer::Failed(e)),
+            Ok(Ok(out)) => {
+                self.observe(Ended::Ok, "");
+                Poll::Ready(Ok(out))
+            }
+            Ok(Err(error)) => match M::Err::split(error) {
+                Ok(app) => {
+                    self.observe(Ended::AppError, "");
+                    Poll::Ready(Err(app.lift()))
+                }
+                Err(e) => self.end(Answer::Failed(e.with_certainty(Certainty::MaybeExecuted))),
+            },
+        }
+    }
+}
+
+/// A call on its way, from [`Call::send`]. Await it for the reply; drop it to cancel the call.
+#[must_use = "dropping it cancels the call"]
+pub struct Pending<M: Method>(Sent<M>);
+
+enum Sent<M: Method> {
+    Call(Call<M>),
+    Task(JoinHandle<Reply<M::Out, M::Err>>),
+    Over(Option<Reply<M::Out, M::Err>>),
+}
+
+impl<M: Method> Unpin for Pending<M> {}
+
+impl<M: Method> Pending<M> {
+    /// Blocks until the reply is here; see [`Call::wait`].
+    pub fn wait(self) -> Reply<M::Out, M::Err> {
+        match runtime::wait(self) {
+            Ok(reply) => reply,
+            // Unlike a call that was never started, this one is under way.
+            Err(e) => Err(e.with_certainty(Certainty::MaybeExecuted).with_method(name::<M>()).into()),
+        }
+    }
+}
+
+impl<M: Method> Future for Pending<M> {
+    type Output = Reply<M::Out, M::Err>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Sent::Call(call) => Pin::new(call).poll(cx),
+            Sent::Task(task) => Pin::new(task).poll(cx).map(|joined| joined.unwrap_or_else(|e| Err(aborted::<M>(e).into()))),
+            Sent::Over(reply) => match reply.take() {
+                Some(reply) => Poll::Ready(reply),
+                None => Poll::Ready(Err(RpcError::new(Code::Internal, "this call has ended before").into())),
+            },
+        }
+    }
+}
+
+fn aborted<M: Method>(e: tokio::task::JoinError) -> RpcError {
+    RpcError::new(Code::Cancelled, format!("the task of the call ended: {e}")).with_method(name::<M>())
+}
+
+impl<M: Method> Drop for Pending<M> {
+    fn drop(&mut self) {
+        if let Sent::Task(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// A callback that is run exactly once, at the latest when it is dropped.
+struct Callback<M: Method, F: FnOnce(Reply<M::Out, M::Err>)>(Option<F>, std::marker::PhantomData<fn() -> M>);
+
+impl<M: Method, F: FnOnce(Reply<M::Out, M::Err>)> Callback<M, F> {
+    fn run(mut self, reply: Reply<M::Out, M::Err>) {
+        if let Some(f) = self.0.take() {
+            f(reply);
+        }
+    }
+}
+
+impl<M: Method, F: FnOnce(Reply<M::Out, M::Err>)> Drop for Callback<M, F> {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.take() {
+            let why = "the runtime was shut down before the reply";
+            f(Err(RpcError::new(Code::Cancelled, why).with_method(name::<M>()).into()));
+        }
+    }
+}

@@ -1,0 +1,615 @@
+//! The task of a connection: reads, dispatches, writes.
+//!
+//! One turn of it: read what is there and handle every whole frame (replies complete slots, calls
+//! are run in place), poll the handlers that were woken, expire what is late, write everything that
+//! was queued meanwhile in one go. The order of the last steps is what makes it fast: after waking
+//! two or more callers the driver goes to the back of the run queue once before it writes, so that
+//! their next requests leave in the same write. Woken by the first of them instead, it would sit in
+//! tokio's LIFO slot and write one frame at a time.
+
+use std::future::Future;
+use std::io::IoSlice;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use farcall_core::{Certainty, Code, RpcError, ServiceDescriptor};
+use farcall_transport::Io;
+use farcall_wire::{Catalogue, Frame, Inbound, Kind, OutBuf, Request, Violation, control, get_frame, read_room};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Sleep;
+
+use super::handshake::Handshake;
+use super::parked::{Entry, ParkedSet};
+use super::{Clock, Connection, Inner, Orders, Shared, lost};
+use crate::context::{Current, Finish, Peer, enter};
+use crate::observer::{Ended, Observer, Outcome, Side};
+use crate::skeleton::{Incoming, Runner, Skeleton, panicked, write_failure};
+
+/// The read buffer of a connection to start with; it grows to the frames announced.
+const READ_BUFFER: usize = 64 << 10;
+/// Frames handled before the clock is read again, so that deadlines hold within long batches.
+const CLOCK_EVERY: usize = 16;
+/// Slices of one vectored write.
+const SLICES: usize = 32;
+/// How long a link is kept for its last words to be read.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The services of one side of a connection.
+pub(crate) struct Services {
+    pub(crate) skeletons: Vec<Arc<dyn Skeleton>>,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
+}
+
+impl Catalogue for Services {
+    fn find(&self, service: &str, group: &str, version: &str) -> Result<(usize, &ServiceDescriptor), RpcError> {
+        let all = || self.skeletons.iter().map(|s| s.descriptor()).enumerate();
+        let exact = all().find(|(_, d)| d.name == service && d.group == group && d.version == version);
+        exact.ok_or_else(|| {
+            let shown = |d: &ServiceDescriptor| match (d.group.as_str(), d.version.as_str()) {
+                ("", "") => d.name.clone(),
+                (group, version) => format!("{} (group {group:?}, version {version:?})", d.name),
+            };
+            let known: Vec<String> = all().map(|(_, d)| shown(d)).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let wanted = match (group, version) {
+                ("", "") => format!("{service:?}"),
+                _ => format!("{service:?} in group {group:?}, version {version:?}"),
+            };
+            RpcError::not_executed(Code::Unimplemented, format!("there is no service {wanted} here; services: {known}"))
+        })
+    }
+}
+
+/// Why the driver stops.
+enum End {
+    /// We were told to, or the peer closed with nothing in flight.
+    Done,
+    /// The link broke.
+    Lost(RpcError),
+    /// The peer broke the protocol and was told so.
+    HungUp(RpcError),
+}
+
+/// See the module's text.
+pub(crate) struct Driver {
+    link: Io,
+    inner: Arc<Inner>,
+    services: Arc<Services>,
+    inbound: Inbound,
+    runners: Vec<Option<Box<dyn Runner>>>,
+    parked: ParkedSet,
+    current: Current,
+    read: BytesMut,
+    /// Replies and control frames, ours alone; then what callers queued, taken from the session.
+    replies: OutBuf,
+    requests: OutBuf,
+    wake: Vec<Waker>,
+    /// Callers woken in this turn.
+    woken: usize,
+    yielded: bool,
+    /// Calls that ended in this turn; kept for its allocation.
+    over: Vec<(Ending, Option<Finish>, Option<RpcError>)>,
+    /// When the first parked handler that may be dropped expires.
+    parked_expiry: u64,
+    timer: Pin<Box<Sleep>>,
+    timer_at: u64,
+    now: u64,
+    /// When the bytes being handled were read.
+    read_at: u64,
+    max_frame: usize,
+    max_reply: usize,
+    draining: bool,
+    ended: bool,
+}
+
+impl Driver {
+    /// Puts a driver on a link that has shaken hands. Run it as a task; it ends with the link.
+    pub(crate) fn new(handshake: Handshake, services: Arc<Services>, address: String) -> (Connection, Driver) {
+        let Handshake { link, rest, theirs, session } = handshake;
+        let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation });
+        let (mut outbound, inbound) = (session.outbound, session.inbound);
+        outbound.established(theirs.limits, address);
+        let limits = inbound.limits().clone();
+        let clock = Clock::start();
+        let shared = Shared { outbound, driver: None, now: 0, corks: 0, waiting_for_room: Vec::new(), orders: Orders::default() };
+        let max_frame = limits.frame();
+        let inner = Arc::new(Inner { shared: Mutex::new(shared), clock, limits, peer: Arc::clone(&peer), closed: false.into() });
+        let mut read = BytesMut::with_capacity(READ_BUFFER);
+        read.extend_from_slice(&rest);
+        let driver = Driver {
+            link,
+            inner: Arc::clone(&inner),
+            runners: services.skeletons.iter().map(|_| None).collect(),
+            services,
+            inbound,
+            parked: ParkedSet::default(),
+            current: Current { context: crate::Context { peer: Some(peer), ..Default::default() }, ..Current::default() },
+            read,
+            replies: OutBuf::default(),
+            requests: OutBuf::default(),
+            wake: Vec::new(),
+            woken: 0,
+            yielded: false,
+            over: Vec::new(),
+            parked_expiry: farcall_wire::NEVER,
+            timer: Box::pin(tokio::time::sleep(Duration::MAX)),
+            timer_at: farcall_wire::NEVER,
+            now: 0,
+            read_at: 0,
+            max_frame,
+            max_reply: theirs.limits.body as usize,
+            draining: false,
+            ended: false,
+        };
+        (Connection { inner }, driver)
+    }
+
+    /// Runs the connection to its end.
+    pub(crate) async fn run(mut self) {
+        let end = std::future::poll_fn(|cx| self.turn(cx)).await;
+        let linger = matches!(&end, End::HungUp(_));
+        self.finish(end);
+        self.hang_up(linger).await;
+    }
+
+    /// One turn. Pending when there is nothing left to do but wait.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.now = self.inner.clock.now();
+        self.parked.register(cx.waker());
+        loop {
+            let full = match self.read_all(cx) {
+                Ok(full) => full,
+                Err(end) => return Poll::Ready(end),
+            };
+            self.run_woken();
+            if self.now >= self.timer_at {
+                self.expire();
+            }
+            if self.woken >= 2 && !self.yielded {
+                self.yielded = true;
+                self.woken = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.yielded = false;
+            self.woken = 0;
+            match ready!(self.flush(cx)) {
+                Err(e) => return Poll::Ready(End::Lost(lost(&self.inner.peer, e))),
+                Ok(Some(end)) => return Poll::Ready(end),
+                // Dispatch had stopped because too much was waiting to be written; now it is not.
+                Ok(None) if full => continue,
+                Ok(None) => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Reads and handles until there is nothing more to read (`false`), or until so much waits to be
+    /// written that dispatch has to stop (`true`).
+    fn read_all(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        loop {
+            if let Err(violation) = self.handle_frames() {
+                return Err(self.violated(&violation, cx));
+            }
+            if self.replies.len() > self.inner.limits.out_buffer {
+                return Ok(true);
+            }
+            self.read.reserve(read_room(&self.read, self.max_frame));
+            let read = {
+                // Cancel safe: dropped while pending, it has read nothing.
+                let reading = std::pin::pin!(self.link.read_buf(&mut self.read));
+                reading.poll(cx)
+            };
+            match read {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(0)) => return Err(self.end_of_stream()),
+                Poll::Ready(Ok(_)) => self.read_at = self.now,
+                Poll::Ready(Err(e)) => return Err(End::Lost(lost(&self.inner.peer, e))),
+            }
+        }
+    }
+
+    /// Handles every whole frame in the read buffer.
+    fn handle_frames(&mut self) -> Result<(), Violation> {
+        let inner = Arc::clone(&self.inner);
+        // The lock is taken once for a run of replies and is never held while user code runs.
+        let mut shared: Option<MutexGuard<'_, Shared>> = None;
+        let mut frames = 0;
+        let result = loop {
+            let frame = match get_frame(&mut self.read, self.max_frame) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(violation) => break Err(violation),
+            };
+            if frame.header.kind == Kind::Reply {
+                let shared = shared.get_or_insert_with(|| inner.lock());
+                match shared.outbound.on_reply(frame.header, frame.payload) {
+                    Ok(waiting) => self.wake.extend(waiting),
+                    Err(violation) => break Err(violation),
+                }
+                continue;
+            }
+            shared = None;
+            frames += 1;
+            if frames % CLOCK_EVERY == 0 {
+                self.now = self.inner.clock.now();
+            }
+            if let Err(violation) = self.handle_frame(frame) {
+                break Err(violation);
+            }
+            if self.replies.len() > self.inner.limits.out_buffer {
+                break Ok(());
+            }
+        };
+        drop(shared);
+        self.wake_callers();
+        result
+    }
+
+    fn wake_callers(&mut self) {
+        self.woken += self.wake.len();
+        self.wake.drain(..).for_each(Waker::wake);
+    }
+
+    fn handle_frame(&mut self, frame: Frame) -> Result<(), Violation> {
+        match frame.header.kind {
+            Kind::Call => {
+                if let Some(request) = self.inbound.on_call(frame, &mut self.replies)? {
+                    self.dispatch(request);
+                }
+            }
+            Kind::Void => self.inbound.on_void(),
+            Kind::Bind => self.inbound.on_bind(&frame, &*self.services, &mut self.replies)?,
+            Kind::Bound => self.inner.lock().outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload)?,
+            Kind::Cancel => self.cancelled(frame.header.id),
+            Kind::Ping => control::pong(&frame, &mut self.replies),
+            Kind::Pong => {}
+            Kind::GoAway => {
+                let go_away = control::on_go_away(&frame.payload)?;
+                self.inner.closed.store(true, Ordering::Release);
+                self.inner.lock().outbound.go_away(go_away, &mut self.wake);
+                self.wake_callers();
+            }
+            other => return Err(control::not_built(other)),
+        }
+        Ok(())
+    }
+
+    /// Runs a call's handler in place; parks it if it has to wait.
+    fn dispatch(&mut self, request: Request) {
+        let Request { id, oneway, service, method, deadline, options, body } = request;
+        let skeleton = &self.services.skeletons[service as usize];
+        let expires = deadline.map(|ms| self.read_at + ms as u64);
+        if expires.is_some_and(|at| at < self.now) {
+            return self.refuse_expired(id, oneway);
+        }
+        let since = (!self.services.observers.is_empty()).then(Instant::now);
+        let context = &mut self.current.context;
+        context.expires = expires.map(|at| self.inner.clock.instant(at));
+        context.metadata = options.metadata.map(Arc::new);
+        context.trace = options.trace;
+        let incoming = Incoming { id, oneway, method, codec: options.codec, max_reply: self.max_reply, body };
+        let runner = self.runners[service as usize].get_or_insert_with(|| skeleton.runner());
+        let waker = self.parked.next_waker();
+        let written = self.replies.small().len();
+        std::mem::swap(&mut self.current.replies, self.replies.small());
+        let polled = enter(&mut self.current, || {
+            catch_unwind(AssertUnwindSafe(|| {
+                runner.start(incoming);
+                runner.poll(&mut Context::from_waker(waker))
+            }))
+        });
+        std::mem::swap(&mut self.current.replies, self.replies.small());
+        match polled {
+            Ok(Poll::Ready(())) => self.ended_call(Ending { id, oneway, service, method, since }),
+            Ok(Poll::Pending) => {
+                let traits = skeleton.descriptor().methods[method as usize].traits;
+                let cancel = traits.cancel && !oneway;
+                let entry =
+                    Entry { handler: runner.park(), context: self.current.context.clone(), id, oneway, service, method, cancel, since };
+                if cancel && let Some(at) = expires {
+                    self.parked_expiry = self.parked_expiry.min(at);
+                }
+                let token = self.parked.insert(entry);
+                if !oneway {
+                    self.inbound.park(id, token);
+                }
+            }
+            Err(payload) => {
+                // Dropping what is left of it may panic again, which is of no further interest.
+                let _ = catch_unwind(AssertUnwindSafe(|| runner.clear()));
+                self.replies.small().truncate(written);
+                self.failed_call(Ending { id, oneway, service, method, since }, &panicked(&*payload));
+            }
+        }
+    }
+
+    #[cold]
+    fn refuse_expired(&mut self, id: u32, oneway: bool) {
+        let error = RpcError::not_executed(Code::DeadlineExceeded, "the deadline passed before the handler was started")
+            .with_stage(farcall_core::Stage::ServerQueue);
+        if !oneway {
+            write_failure(self.replies.small(), id, &error);
+        }
+        self.inbound.finished(id, oneway);
+    }
+
+    /// A call whose reply, if it has one, is queued.
+    #[inline]
+    fn ended_call(&mut self, ending: Ending) {
+        self.inbound.finished(ending.id, ending.oneway);
+        let finish = self.current.finish.take();
+        if let Some(since) = ending.since {
+            self.observe(&ending, since, finish.unwrap_or(Finish::Ok));
+        }
+    }
+
+    #[cold]
+    fn failed_call(&mut self, ending: Ending, error: &RpcError) {
+        if !ending.oneway {
+            write_failure(self.replies.small(), ending.id, error);
+        }
+        self.current.finish = Some(Finish::Failed(error.code()));
+        self.ended_call(ending);
+    }
+
+    #[cold]
+    fn observe(&self, ending: &Ending, since: Instant, finish: Finish) {
+        let descriptor = self.services.skeletons[ending.service as usize].descriptor();
+        let outcome = Outcome {
+            side: Side::Server,
+            service: &descriptor.name,
+            method: &descriptor.methods[ending.method as usize].name,
+            peer: &self.inner.peer.address,
+            elapsed: since.elapsed(),
+            ended: match finish {
+                Finish::Ok => Ended::Ok,
+                Finish::AppError => Ended::AppError,
+                Finish::Failed(code @ Code::InvalidArgument) => Ended::Failed(code, Certainty::NotExecuted),
+                Finish::Failed(code) => Ended::Failed(code, Certainty::MaybeExecuted),
+            },
+        };
+        self.services.observers.iter().for_each(|o| o.ended(&outcome));
+    }
+
+    /// Polls the parked handlers that were woken.
+    fn run_woken(&mut self) {
+        let (current, replies, mut over) = (&mut self.current, &mut self.replies, std::mem::take(&mut self.over));
+        self.parked.poll_woken(
+            |entry, cx| {
+                std::mem::swap(&mut current.context, &mut entry.context);
+                std::mem::swap(&mut current.replies, replies.small());
+                current.finish = None;
+                let polled = enter(current, || catch_unwind(AssertUnwindSafe(|| entry.handler.poll(cx))));
+                std::mem::swap(&mut current.replies, replies.small());
+                std::mem::swap(&mut current.context, &mut entry.context);
+                match polled {
+                    Ok(Poll::Pending) => Poll::Pending,
+                    Ok(Poll::Ready(())) => Poll::Ready((current.finish.take(), None)),
+                    Err(payload) => Poll::Ready((None, Some(panicked(&*payload)))),
+                }
+            },
+            |entry, (finish, panic)| {
+                let ending =
+                    Ending { id: entry.id, oneway: entry.oneway, service: entry.service, method: entry.method, since: entry.since };
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(entry)));
+                over.push((ending, finish, panic));
+            },
+        );
+        for (ending, finish, panic) in over.drain(..) {
+            match panic {
+                Some(error) => self.failed_call(ending, &error),
+                None => {
+                    self.current.finish = finish;
+                    self.ended_call(ending);
+                }
+            }
+        }
+        self.over = over;
+    }
+
+    /// The caller of a running call is gone: its handler is dropped if the method allows it.
+    fn cancelled(&mut self, id: u32) {
+        let Some(token) = self.inbound.on_cancel(id) else { return };
+        if self.parked.get(token).is_some_and(|e| e.cancel) {
+            self.drop_parked(token, &RpcError::new(Code::Cancelled, "the caller went away"));
+        }
+    }
+
+    fn drop_parked(&mut self, token: usize, error: &RpcError) {
+        let Some(entry) = self.parked.remove(token) else { return };
+        let ending = Ending { id: entry.id, oneway: entry.oneway, service: entry.service, method: entry.method, since: entry.since };
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(entry)));
+        self.failed_call(ending, error);
+    }
+
+    /// Ends what is past its deadline: our calls, and handlers that may be dropped.
+    fn expire(&mut self) {
+        {
+            let mut shared = self.inner.lock();
+            shared.outbound.flushed(self.now, self.requests.len());
+            shared.outbound.expire(self.now, &mut self.wake);
+        }
+        self.wake_callers();
+        if self.now >= self.parked_expiry {
+            let now = self.inner.clock.instant(self.now);
+            for token in self.parked.expired(now) {
+                let error =
+                    RpcError::new(Code::DeadlineExceeded, "the deadline passed in the handler").with_stage(farcall_core::Stage::Handler);
+                self.drop_parked(token, &error);
+            }
+            let next = self.parked.next_expiry();
+            self.parked_expiry = next.map_or(farcall_wire::NEVER, |at| self.inner.clock.ms(at));
+        }
+        self.timer_at = farcall_wire::NEVER;
+    }
+
+    /// Writes everything that is queued, then goes to sleep: sets the timer and leaves the waker.
+    /// `Some` if it is time to end.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Option<End>>> {
+        let inner = Arc::clone(&self.inner);
+        loop {
+            ready!(poll_write_all(&mut self.link, &mut self.replies, cx))?;
+            ready!(poll_write_all(&mut self.link, &mut self.requests, cx))?;
+            let mut shared = inner.lock();
+            shared.now = self.now;
+            shared.outbound.flushed(self.now, 0);
+            if shared.corks == 0 && shared.outbound.take(&mut self.requests) {
+                self.wake.append(&mut shared.waiting_for_room);
+                continue;
+            }
+            let Orders { close, drain, abort } = shared.orders;
+            let idle = self.inbound.running() == 0;
+            let quiet = shared.outbound.in_flight() == 0;
+            if drain && !self.draining {
+                self.draining = true;
+                drop(shared);
+                inner.closed.store(true, Ordering::Release);
+                let reason = RpcError::not_executed(Code::Unavailable, "the provider is shutting down and takes no new calls");
+                self.inbound.drain(&reason, &mut self.replies);
+                continue;
+            }
+            let over = idle && quiet && (self.draining || shared.outbound.closed().is_some());
+            if abort || close || over {
+                return Poll::Ready(Ok(Some(End::Done)));
+            }
+            let expiry = shared.outbound.next_expiry().min(self.parked_expiry);
+            shared.driver = Some(cx.waker().clone());
+            drop(shared);
+            self.wake_callers();
+            self.woken = 0;
+            self.set_timer(expiry, cx);
+            return Poll::Ready(Ok(None));
+        }
+    }
+
+    fn set_timer(&mut self, expiry: u64, cx: &mut Context<'_>) {
+        if expiry >= self.timer_at {
+            return;
+        }
+        self.timer_at = expiry;
+        self.timer.as_mut().reset(self.inner.clock.instant(expiry).into());
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn end_of_stream(&self) -> End {
+        let shared = self.inner.lock();
+        if shared.outbound.in_flight() == 0 {
+            return End::Done;
+        }
+        let why = match shared.outbound.closed() {
+            Some(reason) => format!("the peer hung up: {}", reason.message()),
+            None => "the peer closed the connection".to_owned(),
+        };
+        End::Lost(lost(&self.inner.peer, why))
+    }
+
+    /// The peer broke the protocol: it is told how, as far as that can be written at once.
+    #[cold]
+    fn violated(&mut self, violation: &Violation, cx: &mut Context<'_>) -> End {
+        control::hang_up(self.inbound.accepted(), violation, &mut self.replies);
+        let _ = poll_write_all(&mut self.link, &mut self.replies, cx);
+        End::HungUp(lost(&self.inner.peer, format!("the peer broke the protocol: {violation}")))
+    }
+
+    /// Ends every call with what is known about it. Handlers that must not be cut off go on without
+    /// a connection.
+    fn finish(&mut self, end: End) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let reason = match end {
+            End::Lost(reason) | End::HungUp(reason) => reason,
+            End::Done => lost(&self.inner.peer, "it was closed"),
+        };
+        self.inner.closed.store(true, Ordering::Release);
+        {
+            let mut shared = self.inner.lock();
+            shared.outbound.flushed(self.now, self.requests.len());
+            shared.outbound.lose(reason, &mut self.wake);
+            self.wake.append(&mut shared.waiting_for_room);
+        }
+        self.wake_callers();
+        if self.parked.is_empty() {
+            return;
+        }
+        let runtime = tokio::runtime::Handle::try_current();
+        for entry in self.parked.drain() {
+            match &runtime {
+                Ok(runtime) if !entry.cancel => drop(runtime.spawn(Detached(entry))),
+                _ => drop(catch_unwind(AssertUnwindSafe(|| drop(entry)))),
+            }
+        }
+    }
+
+    /// Closes the link. After a protocol error it reads on for a moment: to close a socket with
+    /// unread bytes would throw away the GoAway that says why.
+    async fn hang_up(&mut self, linger: bool) {
+        let link = &mut self.link;
+        let closing = async {
+            if link.shutdown().await.is_ok() && linger {
+                let mut sink = [0; 4096];
+                while link.read(&mut sink).await.is_ok_and(|n| n > 0) {}
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, closing).await;
+    }
+}
+
+impl Drop for Driver {
+    /// The task was dropped with its runtime: nobody waits for ever.
+    fn drop(&mut self) {
+        self.finish(End::Lost(lost(&self.inner.peer, "the runtime that drove it was shut down")));
+    }
+}
+
+/// What is needed to end a call.
+struct Ending {
+    id: u32,
+    oneway: bool,
+    service: u32,
+    method: u16,
+    since: Option<Instant>,
+}
+
+/// A handler whose connection is gone and that runs to its end all the same.
+struct Detached(Entry);
+
+impl Future for Detached {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let entry = &mut self.0;
+        let mut current = Current { context: std::mem::take(&mut entry.context), ..Current::default() };
+        let polled = enter(&mut current, || entry.handler.poll(cx));
+        entry.context = current.context;
+        polled
+    }
+}
+
+fn poll_write_all(link: &mut Io, out: &mut OutBuf, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    if out.is_empty() {
+        return Poll::Ready(Ok(()));
+    }
+    while !out.is_empty() {
+        let written = match out.contiguous() {
+            Some(bytes) => ready!(Pin::new(&mut *link).poll_write(cx, bytes))?,
+            None => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let n = out.slices(&mut slices);
+                ready!(Pin::new(&mut *link).poll_write_vectored(cx, &slices[..n]))?
+            }
+        };
+        if written == 0 {
+            return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+        }
+        out.advance(written);
+    }
+    Pin::new(link).poll_flush(cx)
+}

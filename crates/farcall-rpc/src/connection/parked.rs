@@ -1,0 +1,171 @@
+//! Handlers that were not ready at once: kept by the driver, polled only when woken.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+use crate::context::Context as CallContext;
+use crate::skeleton::ParkedHandler;
+
+/// Which parked handlers are to be polled, and whom to wake for it.
+#[derive(Default)]
+struct Ready {
+    state: Mutex<(Vec<usize>, Option<Waker>)>,
+}
+
+struct Alarm {
+    index: usize,
+    rung: AtomicBool,
+    ready: Arc<Ready>,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.rung.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut state = self.ready.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0.push(self.index);
+        let driver = state.1.clone();
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+}
+
+/// A handler and what is known of its call.
+pub(super) struct Entry {
+    pub(super) handler: Box<dyn ParkedHandler>,
+    pub(super) context: CallContext,
+    pub(super) id: u32,
+    pub(super) oneway: bool,
+    pub(super) service: u32,
+    pub(super) method: u16,
+    /// May be dropped when its caller goes away.
+    pub(super) cancel: bool,
+    pub(super) since: Option<Instant>,
+}
+
+struct Place {
+    entry: Option<Entry>,
+    alarm: Arc<Alarm>,
+    waker: Waker,
+}
+
+/// All parked handlers of a connection.
+#[derive(Default)]
+pub(super) struct ParkedSet {
+    places: Vec<Place>,
+    free: Vec<usize>,
+    ready: Arc<Ready>,
+    batch: Vec<usize>,
+    count: usize,
+}
+
+impl ParkedSet {
+    /// Whom to wake when a handler is ready.
+    pub(super) fn register(&self, driver: &Waker) {
+        let mut state = self.ready.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.1.as_ref().is_some_and(|w| w.will_wake(driver)) {
+            state.1 = Some(driver.clone());
+        }
+    }
+
+    /// The waker for a handler about to be polled for the first time: if it turns out pending, it
+    /// is [`insert`](ParkedSet::insert)ed under exactly this one.
+    #[inline]
+    pub(super) fn next_waker(&mut self) -> &Waker {
+        let index = match self.free.last() {
+            Some(index) => *index,
+            None => self.grow(),
+        };
+        &self.places[index].waker
+    }
+
+    #[cold]
+    fn grow(&mut self) -> usize {
+        let index = self.places.len();
+        let alarm = Arc::new(Alarm { index, rung: AtomicBool::new(false), ready: Arc::clone(&self.ready) });
+        self.places.push(Place { entry: None, waker: Waker::from(Arc::clone(&alarm)), alarm });
+        self.free.push(index);
+        index
+    }
+
+    /// Parks a handler that was polled with [`next_waker`](ParkedSet::next_waker); returns its token.
+    pub(super) fn insert(&mut self, entry: Entry) -> usize {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                self.grow();
+                self.free.pop().unwrap_or_default()
+            }
+        };
+        self.places[index].entry = Some(entry);
+        self.count += 1;
+        index
+    }
+
+    /// Takes a handler out, without polling it again.
+    pub(super) fn remove(&mut self, token: usize) -> Option<Entry> {
+        let entry = self.places.get_mut(token)?.entry.take()?;
+        self.free.push(token);
+        self.count -= 1;
+        Some(entry)
+    }
+
+    /// Looks at a parked handler.
+    pub(super) fn get(&self, token: usize) -> Option<&Entry> {
+        self.places.get(token)?.entry.as_ref()
+    }
+
+    /// Polls every handler that was woken through `poll`, which says whether it has ended; ended
+    /// ones are taken out and given to `done` with its result.
+    pub(super) fn poll_woken<R>(&mut self, mut poll: impl FnMut(&mut Entry, &mut Context<'_>) -> Poll<R>, mut done: impl FnMut(Entry, R)) {
+        let mut batch = std::mem::take(&mut self.batch);
+        {
+            let mut state = self.ready.state.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut state.0, &mut batch);
+        }
+        for index in batch.drain(..) {
+            let place = &mut self.places[index];
+            place.alarm.rung.store(false, Ordering::Release);
+            // A late wake-up of a handler that has ended finds nobody, or its successor, to whom a
+            // poll too many does no harm.
+            let Some(entry) = &mut place.entry else { continue };
+            if let Poll::Ready(result) = poll(entry, &mut Context::from_waker(&place.waker))
+                && let Some(entry) = self.remove(index)
+            {
+                done(entry, result);
+            }
+        }
+        self.batch = batch;
+    }
+
+    /// Handlers that may be dropped and whose deadline has passed.
+    pub(super) fn expired(&self, now: Instant) -> Vec<usize> {
+        let late = |e: &Entry| e.cancel && e.context.expires.is_some_and(|at| at <= now);
+        (0..self.places.len()).filter(|&i| self.get(i).is_some_and(late)).collect()
+    }
+
+    /// The earliest deadline of a handler that may be dropped.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.places.iter().filter_map(|p| p.entry.as_ref()).filter(|e| e.cancel).filter_map(|e| e.context.expires).min()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Takes all handlers out.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> {
+        self.count = 0;
+        self.places.drain(..).filter_map(|p| p.entry)
+    }
+}

@@ -1,0 +1,149 @@
+//! The built-in service `farcall.Meta`: what a server serves, without knowing its traits.
+//!
+//! `farcall describe` and `farcall call` are clients of it, and an example of
+//! `#[farcall::service]` inside a crate below the facade.
+
+use farcall_core::schema::TypeSchema;
+use farcall_core::{Fingerprint, MethodDescriptor, MethodTraits, Prints, Reply, ServiceDescriptor, data};
+
+/// A service as its provider describes it.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceInfo {
+    /// Service name.
+    pub name: String,
+    /// The name under which other protocols know it.
+    pub foreign_name: Option<String>,
+    /// Doc comments of the trait.
+    pub docs: String,
+    /// Group, empty if none.
+    pub group: String,
+    /// Version, empty if none.
+    pub version: String,
+    /// In the order of the trait: a method's place is its id.
+    pub methods: Vec<MethodInfo>,
+}
+
+/// A method as its provider describes it.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct MethodInfo {
+    /// Method name.
+    pub name: String,
+    /// The name under which other protocols know it.
+    pub foreign_name: Option<String>,
+    /// Doc comments.
+    pub docs: String,
+    /// Parameter names and types, as written.
+    pub params: Vec<(String, String)>,
+    /// The signature in one line.
+    pub signature: String,
+    /// Running it twice is the same as once.
+    pub idempotent: bool,
+    /// No reply.
+    pub oneway: bool,
+    /// Fingerprint of the arguments, 16 bytes.
+    pub args_print: [u8; 16],
+    /// Fingerprint of the result, 16 bytes.
+    pub result_print: [u8; 16],
+    /// Fingerprint of the application error, 16 bytes.
+    pub error_print: [u8; 16],
+    /// The types it uses, for people.
+    pub types: String,
+}
+
+/// Describes the services of a server.
+#[farcall_rpc::service(crate = farcall_rpc, name = "farcall.Meta")]
+pub trait Describe {
+    /// All services here, this one included.
+    #[farcall(idempotent)]
+    async fn services(&self) -> Reply<Vec<ServiceInfo>>;
+}
+
+/// Answers for a server with what it was told when the server was made.
+pub(crate) struct Meta {
+    services: Vec<ServiceInfo>,
+}
+
+impl Meta {
+    /// Describes these services and itself.
+    pub(crate) fn describing<'a>(services: impl Iterator<Item = &'a ServiceDescriptor>) -> Meta {
+        let own = std::iter::once(DescribeClient::descriptor());
+        Meta { services: services.chain(own).map(ServiceInfo::of).collect() }
+    }
+}
+
+impl Describe for Meta {
+    async fn services(&self) -> Reply<Vec<ServiceInfo>> {
+        Ok(self.services.clone())
+    }
+}
+
+impl ServiceInfo {
+    fn of(service: &ServiceDescriptor) -> ServiceInfo {
+        ServiceInfo {
+            name: service.name.clone(),
+            foreign_name: service.foreign_name.clone(),
+            docs: service.docs.clone(),
+            group: service.group.clone(),
+            version: service.version.clone(),
+            methods: service.methods.iter().map(MethodInfo::of).collect(),
+        }
+    }
+
+    /// Enough of a descriptor to call it without a stub. The schemas are not in it: they are sent
+    /// once evolution needs them.
+    pub fn to_descriptor(&self) -> ServiceDescriptor {
+        ServiceDescriptor {
+            name: self.name.clone(),
+            foreign_name: self.foreign_name.clone(),
+            docs: self.docs.clone(),
+            version: self.version.clone(),
+            group: self.group.clone(),
+            methods: self.methods.iter().map(MethodInfo::to_descriptor).collect(),
+        }
+    }
+}
+
+impl MethodInfo {
+    fn of(method: &MethodDescriptor) -> MethodInfo {
+        let mut types: Vec<String> = Vec::new();
+        for schema in [&method.args, &method.result].into_iter().chain(&method.error) {
+            types.extend(schema.describe().split("\n\n").filter(|t| !t.trim().is_empty()).map(str::to_owned));
+        }
+        let mut seen = std::collections::HashSet::new();
+        types.retain(|t| seen.insert(t.clone()));
+        MethodInfo {
+            name: method.name.clone(),
+            foreign_name: method.foreign_name.clone(),
+            docs: method.docs.clone(),
+            params: method.params.clone(),
+            signature: method.signature.clone(),
+            idempotent: method.traits.idempotent,
+            oneway: method.traits.oneway,
+            args_print: method.prints.args.0,
+            result_print: method.prints.result.0,
+            error_print: method.prints.error.0,
+            types: types.join("\n"),
+        }
+    }
+
+    fn to_descriptor(&self) -> MethodDescriptor {
+        MethodDescriptor {
+            name: self.name.clone(),
+            foreign_name: self.foreign_name.clone(),
+            docs: self.docs.clone(),
+            params: self.params.clone(),
+            signature: self.signature.clone(),
+            args: TypeSchema::of::<()>(),
+            result: TypeSchema::of::<()>(),
+            error: None,
+            traits: MethodTraits { idempotent: self.idempotent, oneway: self.oneway, ..MethodTraits::default() },
+            prints: Prints {
+                args: Fingerprint(self.args_print),
+                result: Fingerprint(self.result_print),
+                error: Fingerprint(self.error_print),
+            },
+        }
+    }
+}

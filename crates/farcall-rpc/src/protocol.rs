@@ -1,0 +1,30 @@
+//! Several protocols on one port: the first bytes of a connection tell which.
+
+use bytes::BytesMut;
+use farcall_transport::Io;
+
+use crate::method::BoxFuture;
+
+/// What a protocol makes of the first bytes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sniff {
+    /// Mine.
+    Yes,
+    /// Not mine.
+    No,
+    /// Too few bytes to say.
+    More,
+}
+
+/// A protocol that a server speaks. farcall's own is always there; others are added with
+/// [`ServerBuilder::protocol`](crate::ServerBuilder::protocol) and are asked after it.
+pub trait Protocol: Send + Sync + 'static {
+    /// Its name, for errors.
+    fn name(&self) -> &'static str;
+
+    /// Whether a connection that starts with these bytes (at most 24) is its own.
+    fn sniff(&self, first: &[u8]) -> Sniff;
+
+    /// Serves a connection to its end. `first` holds the bytes that were read already.
+    fn serve(&self, link: Io, first: BytesMut) -> BoxFuture<'static, ()>;
+}

@@ -1,0 +1,70 @@
+//! Where tasks run, and how a thread waits for one.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use farcall_core::{Code, RpcError};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+thread_local! {
+    /// Set on threads of the blocking pool, where waiting is what the thread is for.
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The caller's runtime; for a program without one, ours: one worker thread, started at first use.
+pub(crate) fn handle() -> Handle {
+    static OWN: OnceLock<Runtime> = OnceLock::new();
+    Handle::try_current().unwrap_or_else(|_| {
+        let start = || Builder::new_multi_thread().worker_threads(1).thread_name("farcall").enable_all().build();
+        // A process that cannot start a thread cannot make calls, and there is nobody to tell.
+        OWN.get_or_init(|| start().unwrap_or_else(|e| panic!("farcall's runtime cannot start: {e}"))).handle().clone()
+    })
+}
+
+/// Blocks this thread until `future` is done. On a runtime's own thread that is refused: its worker
+/// would wait for work that only it could do.
+pub(crate) fn wait<F: Future>(future: F) -> Result<F::Output, RpcError> {
+    if Handle::try_current().is_ok() && !MAY_BLOCK.get() {
+        return Err(RpcError::not_sent(
+            Code::FailedPrecondition,
+            "wait() inside an async runtime would block the thread it needs: use .await, or farcall::spawn_blocking for blocking code",
+        ));
+    }
+    let handle = handle();
+    let _inside = handle.enter();
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            Poll::Ready(output) => return Ok(output),
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs `f` on the blocking pool, where [`wait`] is allowed.
+pub(crate) fn run_blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> tokio::task::JoinHandle<R> {
+    handle().spawn_blocking(|| {
+        struct Reset(bool);
+        impl Drop for Reset {
+            fn drop(&mut self) {
+                MAY_BLOCK.set(self.0);
+            }
+        }
+        let _reset = Reset(MAY_BLOCK.replace(true));
+        f()
+    })
+}

@@ -1,0 +1,324 @@
+//! Listens, tells protocols apart by their first bytes, and runs a driver per connection.
+
+use std::collections::HashMap;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use farcall_core::{Address, Code, Limits, RpcError};
+use farcall_transport::{Io, Listener};
+use farcall_wire::Preface;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, watch};
+
+use crate::connection::{Driver, Inner, Services, establish};
+use crate::meta::{DescribeServer, Meta};
+use crate::method::BoxFuture;
+use crate::observer::Observer;
+use crate::protocol::{Protocol, Sniff};
+use crate::runtime;
+use crate::skeleton::Skeleton;
+
+/// Most bytes that are read to tell protocols apart.
+const SNIFF: usize = 24;
+/// Pause after a failed accept, so that a lack of file descriptors does not become a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a server is made of; see [`Server::builder`].
+#[derive(Default)]
+pub struct ServerBuilder {
+    skeletons: Vec<Arc<dyn Skeleton>>,
+    protocols: Vec<Arc<dyn Protocol>>,
+    observers: Vec<Arc<dyn Observer>>,
+    also: Vec<String>,
+    limits: Limits,
+}
+
+impl ServerBuilder {
+    /// Serves a service: `.serve(PaymentServer::new(Till))`. May be called once per service.
+    pub fn serve(mut self, skeleton: impl Skeleton) -> Self {
+        self.skeletons.push(Arc::new(skeleton));
+        self
+    }
+
+    /// Speaks another protocol on the same port.
+    pub fn protocol(mut self, protocol: impl Protocol) -> Self {
+        self.protocols.push(Arc::new(protocol));
+        self
+    }
+
+    /// Tells `observer` of every call's end.
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
+    /// Other limits than the default ones.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Listens on a further address.
+    pub fn also(mut self, address: impl Into<String>) -> Self {
+        self.also.push(address.into());
+        self
+    }
+
+    /// Binds and starts serving: await it, or `wait()` for it without a runtime. When it returns the
+    /// port is open and calls are answered; `tcp://127.0.0.1:0` picks a free port, which
+    /// [`Server::address`] tells.
+    pub fn listen(mut self, address: impl Into<String>) -> Listen {
+        self.also.insert(0, address.into());
+        Listen(self)
+    }
+}
+
+/// A server about to listen.
+#[must_use = "it does nothing until it is awaited or waited for"]
+pub struct Listen(ServerBuilder);
+
+impl Listen {
+    /// Blocks until bound. For programs without a runtime; inside of one it is an error.
+    pub fn wait(self) -> Result<Server, RpcError> {
+        runtime::wait(self.into_future()).and_then(|bound| bound)
+    }
+}
+
+impl IntoFuture for Listen {
+    type Output = Result<Server, RpcError>;
+    type IntoFuture = BoxFuture<'static, Result<Server, RpcError>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(start(self.0))
+    }
+}
+
+async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
+    let meta = Meta::describing(builder.skeletons.iter().map(|s| s.descriptor()));
+    builder.skeletons.push(Arc::new(DescribeServer::new(meta)));
+    check_names(&builder.skeletons)?;
+    let mut listeners = Vec::new();
+    for address in &builder.also {
+        listeners.push(Listener::bind(&address.parse()?).await?);
+    }
+    let core = Arc::new(Core {
+        services: Arc::new(Services { skeletons: builder.skeletons, observers: builder.observers }),
+        protocols: builder.protocols,
+        room: Arc::new(Semaphore::new(builder.limits.connections)),
+        limits: builder.limits,
+        stop: watch::Sender::new(false),
+        live: watch::Sender::new(0),
+        connections: Mutex::default(),
+    });
+    let addresses = listeners.iter().map(|l| l.address().clone()).collect();
+    for listener in listeners {
+        tokio::spawn(accept(Arc::clone(&core), listener));
+    }
+    Ok(Server { core, addresses })
+}
+
+fn check_names(skeletons: &[Arc<dyn Skeleton>]) -> Result<(), RpcError> {
+    for (i, skeleton) in skeletons.iter().enumerate() {
+        let d = skeleton.descriptor();
+        let same = |other: &Arc<dyn Skeleton>| {
+            let o = other.descriptor();
+            o.name == d.name && o.group == d.group && o.version == d.version
+        };
+        if skeletons[..i].iter().any(same) {
+            let why = format!("the service {} is served twice with the same group and version: remove one, or tell them apart", d.name);
+            return Err(RpcError::not_sent(Code::AlreadyExists, why));
+        }
+    }
+    Ok(())
+}
+
+/// A running server. Dropping it stops it at once; [`drain`](Server::drain) lets running calls end.
+pub struct Server {
+    core: Arc<Core>,
+    addresses: Vec<Address>,
+}
+
+impl Server {
+    /// A server with nothing to serve yet.
+    ///
+    /// ```ignore
+    /// let server = Server::builder().serve(PaymentServer::new(Till)).listen("tcp://127.0.0.1:0").await?;
+    /// println!("listening on {}", server.address());
+    /// ```
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// Where it listens; the first address if there are several.
+    pub fn address(&self) -> &Address {
+        &self.addresses[0]
+    }
+
+    /// All addresses it listens on.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.core.connections().len()
+    }
+
+    /// Ends gracefully: no new connections, callers are told to go elsewhere, running calls may end
+    /// within `patience`. An error says how many connections were cut off after that.
+    pub async fn drain(self, patience: Duration) -> Result<(), RpcError> {
+        self.core.stop.send_replace(true);
+        self.core.connections().values().for_each(|c| c.drain());
+        let mut live = self.core.live.subscribe();
+        let ended = tokio::time::timeout(patience, live.wait_for(|n| *n == 0)).await;
+        if ended.is_ok() {
+            return Ok(());
+        }
+        let cut = self.core.connections().len();
+        let why = format!("{cut} connections still had calls running after {} ms and were cut off", patience.as_millis());
+        Err(RpcError::new(Code::DeadlineExceeded, why))
+    }
+
+    /// Serves until `signal` is done.
+    pub async fn until(&self, signal: impl Future) {
+        signal.await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.core.stop.send_replace(true);
+        self.core.connections().values().for_each(|c| c.abort());
+    }
+}
+
+struct Core {
+    services: Arc<Services>,
+    protocols: Vec<Arc<dyn Protocol>>,
+    room: Arc<Semaphore>,
+    limits: Limits,
+    stop: watch::Sender<bool>,
+    /// Connections whose task has not ended.
+    live: watch::Sender<usize>,
+    connections: Mutex<HashMap<usize, Arc<Inner>>>,
+}
+
+impl Core {
+    fn connections(&self) -> MutexGuard<'_, HashMap<usize, Arc<Inner>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Accepts until told to stop; then the listener closes.
+async fn accept(core: Arc<Core>, mut listener: Listener) {
+    let mut stop = core.stop.subscribe();
+    loop {
+        let next = async {
+            let permit = Arc::clone(&core.room).acquire_owned().await;
+            (listener.accept().await, permit)
+        };
+        let Some((accepted, permit)) = unless_stopped(&mut stop, next).await else { return };
+        let Ok(link) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        core.live.send_modify(|n| *n += 1);
+        let alive = Alive(Arc::clone(&core));
+        tokio::spawn(async move {
+            serve_link(&alive.0, link).await;
+            drop((alive, permit));
+        });
+    }
+}
+
+/// The output of `future`, or `None` as soon as the server is told to stop.
+async fn unless_stopped<F: Future>(stop: &mut watch::Receiver<bool>, future: F) -> Option<F::Output> {
+    let mut stopped = pin!(stop.wait_for(|stop| *stop));
+    let mut future = pin!(future);
+    poll_fn(|cx| match stopped.as_mut().poll(cx) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => future.as_mut().poll(cx).map(Some),
+    })
+    .await
+}
+
+/// Counts a connection's task for as long as it exists.
+struct Alive(Arc<Core>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.live.send_modify(|n| *n -= 1);
+    }
+}
+
+/// Finds out which protocol a link speaks and serves it to its end.
+async fn serve_link(core: &Arc<Core>, mut link: Io) {
+    let mut first = BytesMut::with_capacity(64);
+    let mut stop = core.stop.subscribe();
+    let sniffing = tokio::time::timeout(core.limits.handshake, sniff(&core.protocols, &mut link, &mut first));
+    let Some(sniffed) = unless_stopped(&mut stop, sniffing).await else { return };
+    match sniffed {
+        Ok(Some(Choice::Farcall)) => serve_farcall(core, link, first).await,
+        Ok(Some(Choice::Other(protocol))) => protocol.serve(link, first).await,
+        Ok(None) | Err(_) if first.is_empty() => {}
+        Ok(None) | Err(_) => {
+            let names: Vec<&str> = core.protocols.iter().map(|p| p.name()).collect();
+            let also = if names.is_empty() { String::new() } else { format!(" and {}", names.join(", ")) };
+            let advice = format!("this port speaks farcall {}{also}; what you sent is neither\r\n", farcall_wire::VERSION);
+            let _ = link.write_all(advice.as_bytes()).await;
+            let _ = link.shutdown().await;
+        }
+    }
+}
+
+enum Choice {
+    Farcall,
+    Other(Arc<dyn Protocol>),
+}
+
+async fn sniff(protocols: &[Arc<dyn Protocol>], link: &mut Io, first: &mut BytesMut) -> Option<Choice> {
+    loop {
+        let mut undecided = match Preface::parse(first) {
+            Preface::Farcall(_) => return Some(Choice::Farcall),
+            Preface::Partial => true,
+            Preface::Foreign => false,
+        };
+        for protocol in protocols {
+            match protocol.sniff(first) {
+                Sniff::Yes => return Some(Choice::Other(Arc::clone(protocol))),
+                Sniff::More => undecided = true,
+                Sniff::No => {}
+            }
+        }
+        if !undecided || first.len() >= SNIFF || link.read_buf(first).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn serve_farcall(core: &Arc<Core>, link: Io, first: BytesMut) {
+    let address = link.peer();
+    let handshake = match establish(link, first, &core.limits, &address).await {
+        Ok(handshake) => handshake,
+        Err(e) => return core.services.observers.iter().for_each(|o| o.refused(&address, &e)),
+    };
+    let (connection, driver) = Driver::new(handshake, Arc::clone(&core.services), address);
+    let key = Arc::as_ptr(&connection.inner).addr();
+    core.connections().insert(key, Arc::clone(&connection.inner));
+    // A drain that began meanwhile has not seen this connection.
+    if *core.stop.borrow() {
+        connection.inner.drain();
+    }
+    struct Listed<'a>(&'a Core, usize);
+    impl Drop for Listed<'_> {
+        fn drop(&mut self) {
+            self.0.connections().remove(&self.1);
+        }
+    }
+    let _listed = Listed(core, key);
+    driver.run().await;
+}

@@ -1,0 +1,231 @@
+//! The provider's side of a stub: arguments decoded, the handler run, its result encoded.
+//!
+//! A [`Runner`] keeps one slot per service and connection in which handlers' futures are built and
+//! polled; a handler that is ready at once costs no allocation and no task.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use farcall_core::{Code, CodecId, Fault, Reply, RpcError, ServiceDescriptor, Stage, codec};
+use farcall_wire::{Failure, begin_reply, end_reply, status};
+use serde::Serialize;
+
+use crate::context::{Current, Finish, with_current};
+use crate::method::{Formed, Method};
+
+/// A service that can be served. The macro implements it for `…Server<P>`.
+pub trait Skeleton: Send + Sync + 'static {
+    /// What the service is.
+    fn descriptor(&self) -> &ServiceDescriptor;
+
+    /// A place to run its handlers in, for one connection.
+    #[doc(hidden)]
+    fn runner(&self) -> Box<dyn Runner>;
+}
+
+/// A call on its way into a handler.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct Incoming {
+    pub(crate) id: u32,
+    pub(crate) oneway: bool,
+    pub(crate) method: u16,
+    pub(crate) codec: CodecId,
+    /// The largest result that the caller takes.
+    pub(crate) max_reply: usize,
+    pub(crate) body: Bytes,
+}
+
+impl Incoming {
+    /// Row of the method in the service's descriptor.
+    #[inline]
+    pub fn method(&self) -> u16 {
+        self.method
+    }
+
+    /// Decodes the arguments.
+    #[inline]
+    pub fn args<M: Method>(&self) -> Result<M::Args, RpcError> {
+        codec::decode(self.codec, &self.body).map_err(|e| bad_args::<M>(&e))
+    }
+
+    /// Answers with what the handler returned.
+    #[inline]
+    pub fn reply<M: Method>(&self, reply: Reply<M::Out, M::Err>) {
+        match reply {
+            Ok(out) => self.write(status::OK, Finish::Ok, &Formed::<M::Out, M::Form>(&out, PhantomData)),
+            Err(error) => match M::Err::split(error) {
+                Ok(app) => self.write(status::APP_ERROR, Finish::AppError, &app),
+                // The handler ran: what it says of its own calls does not hold for this one.
+                Err(e) => self.fail(&e.with_certainty(farcall_core::Certainty::MaybeExecuted)),
+            },
+        }
+    }
+
+    #[inline]
+    fn write<T: Serialize>(&self, status: u16, finish: Finish, value: &T) {
+        if self.oneway {
+            return with_current(|c| c.finish = Some(finish));
+        }
+        // Serializing may run the user's code: the buffer is out of the thread's cell meanwhile.
+        let mut replies = with_current(|c| std::mem::take(&mut c.replies));
+        let start = begin_reply(&mut replies, self.id, status);
+        let body = replies.len();
+        let encoded = codec::encode_into(self.codec, value, &mut replies);
+        let too_large = replies.len() - body > self.max_reply;
+        let failed = match encoded {
+            Ok(()) if !too_large => None,
+            Ok(()) => Some(result_too_large(replies.len() - body, self.max_reply)),
+            Err(e) => Some(RpcError::new(Code::Internal, format!("the result cannot be encoded: {e}"))),
+        };
+        match failed {
+            None => end_reply(&mut replies, start),
+            Some(_) => replies.truncate(start),
+        }
+        with_current(|c| (c.replies, c.finish) = (replies, Some(finish)));
+        if let Some(error) = failed {
+            self.fail(&error);
+        }
+    }
+
+    /// Answers with a system error.
+    #[cold]
+    pub fn fail(&self, error: &RpcError) {
+        with_current(|c| {
+            if !self.oneway {
+                write_failure(&mut c.replies, self.id, error);
+            }
+            c.finish = Some(Finish::Failed(error.code()));
+        });
+    }
+
+    /// The method table says a row that the skeleton does not have.
+    #[cold]
+    pub fn no_such_row(&self) {
+        self.fail(&RpcError::not_executed(Code::Internal, format!("the skeleton has no row {}", self.method)));
+    }
+
+    /// Runs a plain `fn` handler on the blocking pool, inside the call's context.
+    pub async fn blocking<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
+        let mut current = Current { context: crate::context(), ..Current::default() };
+        match crate::runtime::run_blocking(move || crate::context::enter(&mut current, f)).await {
+            Ok(result) => Ok(result),
+            Err(e) if e.is_panic() => Err(panicked(&*e.into_panic())),
+            Err(_) => Err(RpcError::new(Code::Cancelled, "the provider's runtime is shutting down")),
+        }
+    }
+}
+
+pub(crate) fn write_failure(replies: &mut Vec<u8>, id: u32, error: &RpcError) {
+    let start = begin_reply(replies, id, status::FAILURE);
+    replies.extend_from_slice(&Failure::from_error(error).encode());
+    end_reply(replies, start);
+}
+
+#[cold]
+fn result_too_large(len: usize, max: usize) -> RpcError {
+    RpcError::new(Code::ResourceExhausted, format!("the result is {len} bytes, the caller's limit `body` is {max}"))
+}
+
+#[cold]
+fn bad_args<M: Method>(e: &farcall_core::CodecError) -> RpcError {
+    let service = M::service();
+    let method = service.methods.get(M::INDEX as usize);
+    let (signature, e) = match method {
+        Some(m) => (m.signature.as_str(), e.clone().named_by(&m.args)),
+        None => ("", e.clone()),
+    };
+    RpcError::not_executed(Code::InvalidArgument, format!("the arguments do not fit `{signature}`: {e}"))
+        .with_stage(Stage::Decode)
+        .with_method(service.full_name(M::INDEX as usize))
+}
+
+/// The error of a handler that panicked.
+#[cold]
+pub(crate) fn panicked(payload: &(dyn std::any::Any + Send)) -> RpcError {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    RpcError::new(Code::Internal, format!("the handler panicked: {}", text.unwrap_or("(no text)"))).with_stage(Stage::Handler)
+}
+
+/// Runs the handlers of one service for one connection.
+#[doc(hidden)]
+pub trait Runner: Send {
+    /// Puts a handler into the slot.
+    fn start(&mut self, call: Incoming);
+    /// Polls what is in the slot.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Empties the slot.
+    fn clear(&mut self);
+    /// Takes a pending handler out of the slot.
+    fn park(&mut self) -> Box<dyn ParkedHandler>;
+}
+
+/// A handler that was not ready at once.
+#[doc(hidden)]
+pub trait ParkedHandler: Send {
+    /// Polls it.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+struct Slot<P, F, Fut> {
+    provider: Arc<P>,
+    handle: F,
+    future: Pin<Box<Option<Fut>>>,
+}
+
+/// A runner that builds a future per call with `handle`. The future's slot is reused.
+#[doc(hidden)]
+pub fn runner<P, F, Fut>(provider: Arc<P>, handle: F) -> Box<dyn Runner>
+where
+    P: Send + Sync + 'static,
+    F: Fn(Arc<P>, Incoming) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    Box::new(Slot { provider, handle, future: Box::pin(None) })
+}
+
+impl<P, F, Fut> Runner for Slot<P, F, Fut>
+where
+    P: Send + Sync + 'static,
+    F: Fn(Arc<P>, Incoming) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    #[inline]
+    fn start(&mut self, call: Incoming) {
+        self.future.set(Some((self.handle)(Arc::clone(&self.provider), call)));
+    }
+
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        poll_option(&mut self.future, cx)
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        self.future.set(None);
+    }
+
+    fn park(&mut self) -> Box<dyn ParkedHandler> {
+        Box::new(Parked(std::mem::replace(&mut self.future, Box::pin(None))))
+    }
+}
+
+struct Parked<Fut>(Pin<Box<Option<Fut>>>);
+
+impl<Fut: Future<Output = ()> + Send> ParkedHandler for Parked<Fut> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        poll_option(&mut self.0, cx)
+    }
+}
+
+#[inline]
+fn poll_option<Fut: Future<Output = ()>>(future: &mut Pin<Box<Option<Fut>>>, cx: &mut Context<'_>) -> Poll<()> {
+    match future.as_mut().as_pin_mut() {
+        Some(future) => future.poll(cx),
+        None => Poll::Ready(()),
+    }
+}

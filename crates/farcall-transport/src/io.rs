@@ -1,0 +1,82 @@
+//! One type for every kind of link.
+
+use std::io::{IoSlice, Result};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Anything that carries bytes both ways.
+pub trait ByteLink: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteLink for T {}
+
+/// A connected link.
+#[non_exhaustive]
+pub enum Io {
+    /// TCP, with Nagle's algorithm off.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+    /// A pipe inside this process.
+    Memory(DuplexStream),
+    /// Anything else.
+    Boxed(Box<dyn ByteLink>),
+}
+
+impl Io {
+    /// Wraps any byte link: a child's standard streams, a TLS stream, a test's own.
+    pub fn boxed(link: impl ByteLink + 'static) -> Io {
+        Io::Boxed(Box::new(link))
+    }
+
+    /// The other side's address as errors show it.
+    pub fn peer(&self) -> String {
+        match self {
+            Io::Tcp(s) => s.peer_addr().map_or_else(|_| "tcp".into(), |a| format!("tcp://{a}")),
+            Io::Unix(s) => match s.peer_cred().ok().and_then(|c| c.pid()) {
+                Some(pid) => format!("unix:(process {pid})"),
+                None => "unix".into(),
+            },
+            Io::Memory(_) => "mem".into(),
+            Io::Boxed(_) => "stream".into(),
+        }
+    }
+}
+
+macro_rules! each {
+    ($self:ident, $s:ident => $call:expr) => {
+        match $self.get_mut() {
+            Io::Tcp($s) => $call,
+            Io::Unix($s) => $call,
+            Io::Memory($s) => $call,
+            Io::Boxed($s) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Io {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        each!(self, s => Pin::new(s).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Io {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        each!(self, s => Pin::new(s).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+        each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        each!(self, s => Pin::new(s).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        each!(self, s => Pin::new(s).poll_shutdown(cx))
+    }
+}

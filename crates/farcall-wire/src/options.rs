@@ -1,0 +1,207 @@
+//! Optional parts of a call: metadata, trace, codec. Nothing of it is sent when absent.
+//!
+//! The block is a varint length and then `tag u8 | length varint | value` entries. A receiver skips
+//! an unknown odd tag and refuses a call with an unknown even one.
+
+use bytes::Bytes;
+use farcall_core::codec::CodecId;
+use farcall_core::{Code, Metadata, RpcError, Trace, compact};
+
+/// Tags of the options block and of Hello fields.
+pub mod tag {
+    /// Text pairs.
+    pub const METADATA: u8 = 1;
+    /// References that the body points into. Not built yet.
+    pub const REFS: u8 = 2;
+    /// W3C trace context, 25 bytes.
+    pub const TRACE: u8 = 3;
+    /// The codec of arguments, result and error, one byte.
+    pub const CODEC: u8 = 4;
+    /// Timestamps of a sampled call. Not built yet; skipped.
+    pub const TIMES: u8 = 5;
+    /// Idempotency key. Not built yet.
+    pub const KEY: u8 = 6;
+    /// Compression of the body. Not built yet.
+    pub const COMPRESSION: u8 = 8;
+}
+
+/// The options of one call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    /// Text pairs, if any.
+    pub metadata: Option<Metadata>,
+    /// The trace, if any.
+    pub trace: Option<Trace>,
+    /// The codec of arguments, result and error.
+    pub codec: CodecId,
+}
+
+impl CallOptions {
+    /// Whether no block is needed.
+    #[inline]
+    pub fn is_default(&self) -> bool {
+        self.metadata.is_none() && self.trace.is_none() && self.codec == CodecId::Compact
+    }
+
+    /// The block with its length, empty if none is needed.
+    pub fn encode(&self) -> Vec<u8> {
+        if self.is_default() {
+            return Vec::new();
+        }
+        let mut entries = Vec::new();
+        if let Some(metadata) = &self.metadata {
+            put_entry(&mut entries, tag::METADATA, &compact::encode(metadata).unwrap_or_default());
+        }
+        if let Some(trace) = &self.trace {
+            put_entry(&mut entries, tag::TRACE, &trace.to_bytes());
+        }
+        if self.codec != CodecId::Compact {
+            put_entry(&mut entries, tag::CODEC, &[self.codec as u8]);
+        }
+        let mut out = Vec::with_capacity(entries.len() + 4);
+        put_varint(&mut out, entries.len() as u64);
+        out.extend_from_slice(&entries);
+        out
+    }
+
+    /// Takes the block off the front of `body`.
+    pub fn take(body: &mut Bytes, metadata_limit: usize) -> Result<CallOptions, RpcError> {
+        let broken = || RpcError::not_executed(Code::InvalidArgument, "the options block of the call ends early");
+        let mut cursor = Cursor(body);
+        let len = usize::try_from(cursor.varint().ok_or_else(broken)?).map_err(|_| broken())?;
+        let mut entries = Cursor(cursor.bytes(len).ok_or_else(broken)?);
+        let rest = body.len() - cursor.0.len();
+        let mut options = CallOptions::default();
+        while !entries.0.is_empty() {
+            let (tag, value) = entries.entry().ok_or_else(broken)?;
+            options.set(tag, value, metadata_limit)?;
+        }
+        let _ = body.split_to(rest);
+        Ok(options)
+    }
+
+    fn set(&mut self, tag: u8, value: &[u8], metadata_limit: usize) -> Result<(), RpcError> {
+        let refuse = |code, why: String| Err(RpcError::not_executed(code, why));
+        match tag {
+            tag::METADATA => match compact::decode::<Metadata>(value) {
+                Ok(metadata) => {
+                    metadata.validate(metadata_limit)?;
+                    self.metadata = Some(metadata);
+                }
+                Err(e) => return refuse(Code::InvalidArgument, format!("metadata cannot be read: {e}")),
+            },
+            tag::TRACE => self.trace = Trace::from_bytes(value),
+            tag::CODEC => match value {
+                [n] if CodecId::from_u8(*n).is_some() => self.codec = CodecId::from_u8(*n).unwrap_or_default(),
+                _ => return refuse(Code::Unimplemented, format!("codec number {value:?} is not known here")),
+            },
+            tag::REFS => return refuse(Code::Unimplemented, "object references are not built in this version".into()),
+            tag::KEY => return refuse(Code::Unimplemented, "idempotency keys are not built in this version".into()),
+            tag::COMPRESSION => return refuse(Code::Unimplemented, "compression is not built in this version".into()),
+            odd if odd % 2 == 1 => {}
+            even => return refuse(Code::Unimplemented, format!("call option {even} is not known here and may not be skipped")),
+        }
+        Ok(())
+    }
+}
+
+/// Appends `tag | length | value`.
+pub(crate) fn put_entry(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    out.push(tag);
+    put_varint(out, value.len() as u64);
+    out.extend_from_slice(value);
+}
+
+/// Appends an LEB128 number.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut v: u64) {
+    while v >= 0x80 {
+        out.push(v as u8 | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+}
+
+/// Reads entries and numbers; `None` where the bytes end early or a number is too long.
+pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let mut v = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = (byte & 0x7f) as u64;
+            if shift == 63 && bits > 1 {
+                return None;
+            }
+            v |= bits << shift;
+            if byte < 0x80 {
+                return Some(v);
+            }
+        }
+        None
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    pub(crate) fn bytes(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    pub(crate) fn entry(&mut self) -> Option<(u8, &'a [u8])> {
+        let tag = self.byte()?;
+        let len = usize::try_from(self.varint()?).ok()?;
+        Some((tag, self.bytes(len)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> CallOptions {
+        let mut metadata = Metadata::default();
+        metadata.set("tenant", "blue").unwrap();
+        CallOptions { metadata: Some(metadata), trace: Some(Trace { trace_id: [7; 16], span_id: [9; 8], flags: 1 }), codec: CodecId::Json }
+    }
+
+    #[test]
+    fn a_block_round_trips_and_leaves_the_body() {
+        let mut wire = sample().encode();
+        wire.extend_from_slice(b"body");
+        let mut body = Bytes::from(wire);
+        assert_eq!(CallOptions::take(&mut body, 1000).unwrap(), sample());
+        assert_eq!(&body[..], b"body");
+        assert!(CallOptions::default().encode().is_empty());
+    }
+
+    #[test]
+    fn every_cut_is_refused_not_misread() {
+        let wire = sample().encode();
+        for cut in 0..wire.len() {
+            assert!(CallOptions::take(&mut Bytes::copy_from_slice(&wire[..cut]), 1000).is_err(), "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn odd_tags_are_skipped_even_ones_refused_by_name() {
+        let block = |tag: u8| {
+            let mut entries = Vec::new();
+            put_entry(&mut entries, tag, b"zz");
+            let mut out = vec![entries.len() as u8];
+            out.extend_from_slice(&entries);
+            Bytes::from(out)
+        };
+        assert!(CallOptions::take(&mut block(77), 1000).is_ok());
+        for (tag, name) in [(2, "object references"), (6, "idempotency keys"), (8, "compression"), (78, "option 78")] {
+            let e = CallOptions::take(&mut block(tag), 1000).unwrap_err();
+            assert!(e.message().contains(name), "{e}");
+            assert_eq!((e.code(), e.certainty()), (Code::Unimplemented, farcall_core::Certainty::NotExecuted));
+        }
+    }
+}

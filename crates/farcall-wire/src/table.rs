@@ -1,0 +1,118 @@
+//! The method table: the caller numbers its own methods, the provider checks that both mean the
+//! same and translates.
+
+use farcall_core::schema::Fingerprint;
+use farcall_core::{Code, CodecError, Prints, RpcError, ServiceDescriptor, compact};
+use serde::{Deserialize, Serialize};
+
+/// The payload of a Bind frame (compact codec). The header's `aux` is the first row, its `id` the
+/// number of the binding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Service name.
+    pub service: String,
+    /// Group, empty if none.
+    pub group: String,
+    /// Version, empty if none.
+    pub version: String,
+    /// One row per method, numbered on from the first.
+    pub rows: Vec<BindRow>,
+    /// Later additions: odd tags may be skipped, even ones refuse the binding.
+    pub extra: Vec<(u8, Vec<u8>)>,
+}
+
+/// One method as the caller knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindRow {
+    /// Method name.
+    pub name: String,
+    /// Fingerprint of the arguments.
+    pub args: Fingerprint,
+    /// Fingerprint of the result.
+    pub result: Fingerprint,
+    /// Fingerprint of the application error.
+    pub error: Fingerprint,
+    /// Bit 0: one-way.
+    pub bits: u8,
+}
+
+impl Bind {
+    /// The rows of a descriptor.
+    pub fn of(service: &ServiceDescriptor) -> Bind {
+        let row = |m: &farcall_core::MethodDescriptor| BindRow {
+            name: m.name.clone(),
+            args: m.prints.args,
+            result: m.prints.result,
+            error: m.prints.error,
+            bits: m.traits.oneway as u8,
+        };
+        Bind {
+            service: service.name.clone(),
+            group: service.group.clone(),
+            version: service.version.clone(),
+            rows: service.methods.iter().map(row).collect(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// The payload.
+    pub fn encode(&self) -> Vec<u8> {
+        // Strings, bytes and lists of them: nothing in it can fail to encode.
+        compact::encode(self).unwrap_or_default()
+    }
+
+    /// From a payload.
+    pub fn decode(payload: &[u8]) -> Result<Bind, CodecError> {
+        compact::decode(payload)
+    }
+}
+
+/// One row of a Bound frame whose `aux` is 1: why calls on this row are refused. `aux` 0 means that
+/// all rows agree and has no payload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The row, in the caller's numbers.
+    pub row: u16,
+    /// [`Code`] by number.
+    pub code: u8,
+    /// For people, naming the method and what differs.
+    pub message: String,
+}
+
+impl Verdict {
+    /// As the error of a call that was not started.
+    pub fn to_error(&self) -> RpcError {
+        RpcError::not_executed(Code::from_u8(self.code), self.message.clone())
+    }
+}
+
+/// The services of a side, for binding.
+pub trait Catalogue {
+    /// The place of a service and what it is; otherwise an error that names what there is.
+    fn find(&self, service: &str, group: &str, version: &str) -> Result<(usize, &ServiceDescriptor), RpcError>;
+}
+
+/// Finds a row's method and checks that both sides mean the same by it.
+pub(crate) fn agree(row: &BindRow, service: &ServiceDescriptor) -> Result<u16, (Code, String)> {
+    let name = &service.name;
+    let Some((index, method)) = service.method(&row.name) else {
+        let known: Vec<&str> = service.methods.iter().map(|m| m.name.as_str()).collect();
+        return Err((Code::Unimplemented, format!("{name} has no method {:?} here; it has {}", row.name, known.join(", "))));
+    };
+    let Prints { args, result, error } = method.prints;
+    let differing: Vec<&str> = [("arguments", row.args == args), ("result", row.result == result), ("error", row.error == error)]
+        .iter()
+        .filter_map(|&(part, same)| (!same).then_some(part))
+        .collect();
+    if differing.is_empty() && (row.bits & 1 == 1) == method.traits.oneway {
+        return Ok(index as u16);
+    }
+    let what = match differing.is_empty() {
+        true => "one side calls it one-way, the other two-way".to_owned(),
+        false => format!("the {} differ between caller and provider", differing.join(" and ")),
+    };
+    Err((
+        Code::FailedPrecondition,
+        format!("{name}.{}: {what}; the provider has `{}`; build both from the same types", method.name, method.signature),
+    ))
+}

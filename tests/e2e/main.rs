@@ -1,0 +1,3 @@
+//! End-to-end tests, one binary: real sockets, and real processes where it matters.
+
+mod smoke;

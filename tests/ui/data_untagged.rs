@@ -1,0 +1,10 @@
+//! Variants travel by number.
+
+#[farcall::data]
+#[serde(untagged)]
+enum Id {
+    Number(u64),
+    Name(String),
+}
+
+fn main() {}
