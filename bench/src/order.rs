@@ -1,7 +1,7 @@
 //! The structured payload: an order with 8 line items and 35 owned strings, in the shape a shop would send.
-use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[farcall::data]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LineItem {
     pub(crate) sku: String,
     pub(crate) title: String,
@@ -11,7 +11,8 @@ pub(crate) struct LineItem {
     pub(crate) tags: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[farcall::data]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Order {
     pub(crate) id: u64,
     pub(crate) customer: String,

@@ -5,6 +5,7 @@ use crate::load::{self, Measurement, Window};
 use anyhow::{Result, ensure};
 use std::future::Future;
 
+mod farcall;
 mod raw;
 #[cfg(feature = "tarpc")]
 mod tarpc;
@@ -14,6 +15,7 @@ mod tonic;
 /// Every peer this binary was built with.
 pub(crate) const ALL: &[Entry] = &[
     Entry::of::<raw::Raw>(),
+    Entry::of::<farcall::Farcall>(),
     #[cfg(feature = "tarpc")]
     Entry::of::<tarpc::Tarpc>(),
     #[cfg(feature = "tonic")]

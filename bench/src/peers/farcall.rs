@@ -1,0 +1,67 @@
+//! farcall over TCP as users get it: generated stub and skeleton, compact codec, default limits and deadline.
+use super::{Caller, Peer, check};
+use crate::config::{ClientConfig, Payload, ServerConfig};
+use crate::order::Order;
+use ::farcall::{Reply, Server};
+use anyhow::Result;
+use bytes::Bytes;
+
+#[::farcall::service]
+pub(crate) trait Echo {
+    async fn add(&self, a: u32, b: u64) -> Reply<u64>;
+    async fn order(&self, order: Order) -> Reply<Order>;
+    async fn bytes(&self, data: Bytes) -> Reply<Bytes>;
+}
+
+struct Provider;
+
+impl Echo for Provider {
+    async fn add(&self, a: u32, b: u64) -> Reply<u64> {
+        Ok(u64::from(a) + b)
+    }
+
+    async fn order(&self, order: Order) -> Reply<Order> {
+        Ok(order)
+    }
+
+    async fn bytes(&self, data: Bytes) -> Reply<Bytes> {
+        Ok(data)
+    }
+}
+
+pub(crate) struct Farcall;
+
+impl Peer for Farcall {
+    const NAME: &'static str = "farcall";
+    const ABOUT: &'static str = "farcall, generated stub, compact codec, all checks and the default deadline on";
+    type Caller = Client;
+
+    async fn serve(config: ServerConfig) -> Result<()> {
+        let server = Server::builder().serve(EchoServer::new(Provider)).listen(format!("tcp://{}", config.addr)).await?;
+        config.announce(server.address().to_string().trim_start_matches("tcp://"))?;
+        std::future::pending().await
+    }
+
+    async fn connect(config: ClientConfig) -> Result<Client> {
+        let echo = EchoClient::connect(format!("tcp://{}", config.addr)).await?;
+        let payload = config.payload;
+        Ok(Client { echo, payload, order: Order::sample(), block: payload.opaque() })
+    }
+}
+
+pub(crate) struct Client {
+    echo: EchoClient,
+    payload: Payload,
+    order: Order,
+    block: Bytes,
+}
+
+impl Caller for Client {
+    async fn call(&self) -> Result<()> {
+        check(match self.payload {
+            Payload::Tiny => self.echo.add(7, 35_000).await? == 35_007,
+            Payload::Order => self.echo.order(self.order.clone()).await?.items.len() == self.order.items.len(),
+            Payload::Bytes(_) => self.echo.bytes(self.block.clone()).await?.len() == self.block.len(),
+        })
+    }
+}
