@@ -1,3 +1,6 @@
 //! End-to-end tests, one binary: real sockets, and real processes where it matters.
 
-mod smoke;
+mod styles;
+mod support;
+mod surface;
+mod truth;

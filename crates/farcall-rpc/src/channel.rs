@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use farcall_core::{Code, Limits, RpcError, ServiceDescriptor, Stage};
+use farcall_transport::Io;
 use farcall_wire::{Answer, Body, Start};
 
 use crate::connection::{Connection, Driver, Services, Started, establish};
@@ -67,6 +68,19 @@ impl Channel {
     #[doc(hidden)]
     pub fn local(target: LocalTarget) -> Channel {
         Channel::new(Target::Local(target), Config::default())
+    }
+
+    /// A channel over a link that exists already: a child's standard streams, one end of a pipe. When
+    /// the link ends, so does the channel.
+    pub async fn over(link: Io, limits: Limits) -> Result<Channel, RpcError> {
+        let address = link.peer();
+        let handshake = establish(link, BytesMut::new(), &limits, &address).await?;
+        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new() });
+        let (connection, driver) = Driver::new(handshake, services, address);
+        tokio::spawn(driver.run());
+        let state = Mutex::new(State::Up { attempt: 0, connection: Arc::new(connection) });
+        let target = Target::Remote { resolver: Box::new(StaticResolver::new([])), state };
+        Ok(Channel::new(target, Config { limits, observers: Vec::new() }))
     }
 
     /// The deadline of calls that set and inherit none.

@@ -12,7 +12,7 @@ use farcall_core::{Address, Code, Limits, RpcError};
 use farcall_transport::{Io, Listener};
 use farcall_wire::Preface;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::connection::{Driver, Inner, Services, establish};
 use crate::meta::{DescribeServer, Meta};
@@ -163,6 +163,12 @@ impl Server {
         &self.addresses
     }
 
+    /// Serves a link that exists already: a child's standard streams, one end of a pipe. Returns at
+    /// once.
+    pub fn serve_link(&self, link: Io) {
+        self.core.spawn(link, None);
+    }
+
     /// Connections open now.
     pub fn connections(&self) -> usize {
         self.core.connections().len()
@@ -208,6 +214,16 @@ struct Core {
 }
 
 impl Core {
+    /// Serves a link in a task of its own.
+    fn spawn(self: &Arc<Core>, link: Io, permit: Option<OwnedSemaphorePermit>) {
+        self.live.send_modify(|n| *n += 1);
+        let alive = Alive(Arc::clone(self));
+        runtime::handle().spawn(async move {
+            serve_link(&alive.0, link).await;
+            drop((alive, permit));
+        });
+    }
+
     fn connections(&self) -> MutexGuard<'_, HashMap<usize, Arc<Inner>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -226,12 +242,7 @@ async fn accept(core: Arc<Core>, mut listener: Listener) {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        core.live.send_modify(|n| *n += 1);
-        let alive = Alive(Arc::clone(&core));
-        tokio::spawn(async move {
-            serve_link(&alive.0, link).await;
-            drop((alive, permit));
-        });
+        core.spawn(link, permit.ok());
     }
 }
 

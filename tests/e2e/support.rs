@@ -1,0 +1,93 @@
+//! Helpers of the end-to-end tests.
+
+use std::future::Future;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use farcall::Server;
+use farcall_tests::{PaymentClient, PaymentServer, Till};
+
+/// Longer than anything takes that works.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test on a runtime of its own, and no longer than [`PATIENCE`].
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let result = runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await });
+    runtime.shutdown_background();
+    result.expect("the test took too long")
+}
+
+/// Waits until `done` says so.
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited too long for: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// A till served on `address`, and a client of it.
+pub(crate) async fn serve(address: &str) -> (Arc<Till>, Server, PaymentClient) {
+    let till = Arc::new(Till::default());
+    let server = Server::builder().serve(PaymentServer::shared(till.clone())).listen(address).await.unwrap();
+    let client = PaymentClient::connect(server.address()).await.unwrap();
+    (till, server, client)
+}
+
+/// A provider in a process of its own. Killed when dropped.
+pub(crate) struct Provider {
+    child: Child,
+    pub(crate) address: String,
+}
+
+impl Provider {
+    pub(crate) fn start(address: &str) -> Provider {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_provider"))
+            .arg(address)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the provider's binary starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "the provider did not come up on {address}");
+        Provider { child, address: line.trim().to_owned() }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder for sockets, removed when dropped.
+pub(crate) struct TempDir(pub(crate) std::path::PathBuf);
+
+impl TempDir {
+    pub(crate) fn new(name: &str) -> TempDir {
+        let path = std::env::temp_dir().join(format!("farcall-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        TempDir(path)
+    }
+
+    pub(crate) fn socket(&self) -> String {
+        format!("unix:{}", self.0.join("s").display())
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
