@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use farcall::prelude::*;
 use farcall_tests::{PaymentClient, PaymentServer, Till, order};
@@ -210,5 +211,25 @@ fn a_batch_leaves_in_one_write() {
         // Each has its own reply: one that fails does not spoil the others.
         let (bad, good) = farcall::batch((client.pay(order(2, 0)), client.status(7))).await;
         assert!(bad.is_err() && good.is_ok());
+    });
+}
+
+#[test]
+fn a_hedged_call_runs_again_when_it_takes_long_and_only_then() {
+    run(async {
+        let (till, _server, client) = serve("tcp://127.0.0.1:0").await;
+        let hour = Duration::from_secs(3600);
+        assert_eq!(client.slow(1).hedge(hour).await.unwrap(), 1);
+        assert_eq!(till.begun.load(Ordering::SeqCst), 1);
+        // Both attempts run; the first reply counts and the other handler is dropped.
+        client.slow(50).hedge(Duration::from_millis(5)).await.unwrap();
+        until("both attempts to begin", || till.begun.load(Ordering::SeqCst) == 3).await;
+        client.status(1).await.unwrap();
+        assert!(till.ended.load(Ordering::SeqCst) <= 3);
+        // A failure is not repeated.
+        let nobody = PaymentClient::connect("tcp://127.0.0.1:1").lazy().unwrap();
+        let e = nobody.slow(1).hedge(hour).await.unwrap_err();
+        assert_eq!((e.code(), e.certainty()), (Code::Unavailable, Certainty::NotSent));
+        assert_eq!(PaymentClient::local(Till::default()).status(7).hedge(hour).await.unwrap(), farcall_tests::Status::Paid { cents: 250 });
     });
 }

@@ -1,6 +1,5 @@
 //! One call, from its arguments to its reply, in four styles.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,17 +18,11 @@ use crate::connection::{Connection, Cork, Started};
 use crate::context::{Scoped, inherited};
 use crate::method::{Method, Unformed};
 use crate::observer::{Ended, Outcome, Side};
-use crate::runtime;
+use crate::{runtime, scratch};
 
 /// Arguments above this many bytes are written from where they are instead of being copied into the
 /// connection's buffer.
 const SEGMENT: usize = 16 << 10;
-/// A scratch buffer that grew beyond this is not kept.
-const KEEP_SCRATCH: usize = 256 << 10;
-
-thread_local! {
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
 
 /// A call that a stub's method returned. Nothing is encoded or sent until it is started in one of
 /// four styles:
@@ -183,6 +176,30 @@ impl<M: Method> Call<M> {
         self.channel.connection().map(|c| c.cork())
     }
 
+    /// A second call with the same arguments and the same deadline, before the first is started.
+    /// `None` for a provider in this process.
+    pub(crate) fn twin(&mut self) -> Result<Option<Call<M>>, RpcError> {
+        if !matches!(self.state, State::New) || self.channel.local_target().is_some() {
+            return Ok(None);
+        }
+        let (expires, trace) = inherited();
+        let deadline = self.time_left(expires)?;
+        let (codec, options) = self.options(trace)?;
+        let mut body = Vec::new();
+        if let Some(args) = self.args.take() {
+            codec::encode_into(codec, &args, &mut body).map_err(unencodable)?;
+        }
+        let body = Bytes::from(body);
+        let since = Instant::now();
+        let waiting = || {
+            State::Waiting(Box::new(Waiting { body: body.clone(), options: options.clone(), attempt: None, since, deadline, timer: None }))
+        };
+        let started = (!self.channel.observers().is_empty()).then_some(since);
+        (self.state, self.started) = (waiting(), started);
+        let extra = (codec != CodecId::Compact).then(|| Box::new(Extra { codec, ..Extra::default() }));
+        Ok(Some(Call { channel: self.channel.clone(), args: None, deadline: self.deadline, extra, started, state: waiting() }))
+    }
+
     fn codec_id(&self) -> CodecId {
         self.extra.as_ref().map_or(CodecId::Compact, |e| e.codec)
     }
@@ -218,35 +235,31 @@ impl<M: Method> Call<M> {
             return self.start_local(args, deadline, trace).map(|()| None);
         }
         let (codec, options) = self.options(trace)?;
-        let mut scratch = SCRATCH.take();
-        scratch.clear();
-        if let Err(e) = codec::encode_into(codec, &args, &mut scratch) {
-            SCRATCH.set(scratch);
-            let why = format!("the arguments cannot be encoded: {e}");
-            return Err(RpcError::not_sent(Code::InvalidArgument, why).with_stage(Stage::Encode));
+        let mut buffer = scratch::take();
+        if let Err(e) = codec::encode_into(codec, &args, &mut buffer) {
+            scratch::give(buffer);
+            return Err(unencodable(e));
         }
         drop(args);
         let mut large = None;
-        if scratch.len() > SEGMENT {
-            large = Some(Bytes::from(std::mem::take(&mut scratch)));
+        if buffer.len() > SEGMENT {
+            large = Some(scratch::lend(std::mem::take(&mut buffer)));
         }
         let started = match self.channel.connection() {
             Some(connection) => {
                 let body = match &large {
                     Some(body) => Body::Segment(body.clone()),
-                    None => Body::Copy(&scratch),
+                    None => Body::Copy(&buffer),
                 };
                 self.queue(connection, Start { row: 0, deadline: deadline.map(to_ms), options: &options, body }, cx.waker())
             }
             None => Ok(Queued::NotYet),
         };
         if let Ok(Queued::NotYet) = started {
-            let body = large.unwrap_or_else(|| Bytes::copy_from_slice(&scratch));
+            let body = large.unwrap_or_else(|| Bytes::copy_from_slice(&buffer));
             self.state = State::Waiting(Box::new(Waiting { body, options, attempt: None, since: Instant::now(), deadline, timer: None }));
         }
-        if scratch.capacity() <= KEEP_SCRATCH {
-            SCRATCH.set(scratch);
-        }
+        scratch::give(buffer);
         match started? {
             Queued::NotYet => self.go_on(cx),
             Queued::Yes(answer) => Ok(answer),
@@ -393,6 +406,11 @@ impl<M: Method> Call<M> {
         }
         Poll::Ready(self.decode(answer))
     }
+}
+
+#[cold]
+fn unencodable(e: farcall_core::CodecError) -> RpcError {
+    RpcError::not_sent(Code::InvalidArgument, format!("the arguments cannot be encoded: {e}")).with_stage(Stage::Encode)
 }
 
 enum Queued {

@@ -16,28 +16,26 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use farcall_core::{Certainty, Code, RpcError, ServiceDescriptor};
 use farcall_transport::Io;
-use farcall_wire::{Catalogue, Frame, Inbound, Kind, OutBuf, Request, Violation, control, get_frame, read_room};
+use farcall_wire::{Catalogue, Frame, Inbound, Kind, OutBuf, Request, Violation, control, get_frame};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Sleep;
 
 use super::handshake::Handshake;
 use super::parked::{Entry, ParkedSet};
+use super::read::ReadBuf;
 use super::{Clock, Connection, Inner, Orders, Shared, lost};
 use crate::context::{Current, Finish, Peer, enter};
 use crate::observer::{Ended, Observer, Outcome, Side};
 use crate::skeleton::{Incoming, Runner, Skeleton, panicked, write_failure};
 
-/// The read buffer of a connection to start with; it grows to the frames announced.
-const READ_BUFFER: usize = 64 << 10;
 /// Frames handled before the clock is read again, so that deadlines hold within long batches.
 const CLOCK_EVERY: usize = 16;
 /// Slices of one vectored write.
 const SLICES: usize = 32;
 /// How long a link is kept for its last words to be read.
-const LINGER: Duration = Duration::from_millis(500);
+pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 /// The services of one side of a connection.
 pub(crate) struct Services {
@@ -84,7 +82,7 @@ pub(crate) struct Driver {
     runners: Vec<Option<Box<dyn Runner>>>,
     parked: ParkedSet,
     current: Current,
-    read: BytesMut,
+    read: ReadBuf,
     /// Replies and control frames, ours alone; then what callers queued, taken from the session.
     replies: OutBuf,
     requests: OutBuf,
@@ -119,8 +117,6 @@ impl Driver {
         let shared = Shared { outbound, driver: None, now: 0, corks: 0, waiting_for_room: Vec::new(), orders: Orders::default() };
         let max_frame = limits.frame();
         let inner = Arc::new(Inner { shared: Mutex::new(shared), clock, limits, peer: Arc::clone(&peer), closed: false.into() });
-        let mut read = BytesMut::with_capacity(READ_BUFFER);
-        read.extend_from_slice(&rest);
         let driver = Driver {
             link,
             inner: Arc::clone(&inner),
@@ -129,7 +125,7 @@ impl Driver {
             inbound,
             parked: ParkedSet::default(),
             current: Current { context: crate::Context { peer: Some(peer), ..Default::default() }, ..Current::default() },
-            read,
+            read: ReadBuf::new(rest),
             replies: OutBuf::default(),
             requests: OutBuf::default(),
             wake: Vec::new(),
@@ -198,10 +194,10 @@ impl Driver {
             if self.replies.len() > self.inner.limits.out_buffer {
                 return Ok(true);
             }
-            self.read.reserve(read_room(&self.read, self.max_frame));
+            self.read.make_room(self.max_frame);
             let read = {
                 // Cancel safe: dropped while pending, it has read nothing.
-                let reading = std::pin::pin!(self.link.read_buf(&mut self.read));
+                let reading = std::pin::pin!(self.link.read_buf(&mut self.read.buf));
                 reading.poll(cx)
             };
             match read {
@@ -220,7 +216,7 @@ impl Driver {
         let mut shared: Option<MutexGuard<'_, Shared>> = None;
         let mut frames = 0;
         let result = loop {
-            let frame = match get_frame(&mut self.read, self.max_frame) {
+            let frame = match get_frame(&mut self.read.buf, self.max_frame) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break Ok(()),
                 Err(violation) => break Err(violation),

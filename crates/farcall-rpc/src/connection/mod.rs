@@ -3,6 +3,7 @@
 mod driver;
 mod handshake;
 mod parked;
+mod read;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use farcall_wire::{CallId, Outbound, Start};
 
 use crate::context::Peer;
 pub(crate) use driver::{Driver, Services};
-pub(crate) use handshake::establish;
+pub(crate) use handshake::{establish, last_words};
 
 /// Milliseconds since the connection was made: what the session counts deadlines in.
 #[derive(Debug, Clone, Copy)]

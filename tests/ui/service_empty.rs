@@ -1,0 +1,4 @@
+#[farcall::service]
+pub trait Shop {}
+
+fn main() {}

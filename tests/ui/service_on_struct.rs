@@ -1,0 +1,6 @@
+#[farcall::service]
+pub struct Shop {
+    pub name: String,
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use farcall::prelude::*;
+
+#[farcall::service]
+pub trait Shop {
+    async fn pay(self, amount: u64) -> Reply<u64>;
+}
+
+fn main() {}
