@@ -10,8 +10,13 @@ pub const PREFACE: &[u8; 7] = b"farcall";
 pub const PREFACE_LEN: usize = 8;
 /// Bytes of a frame header.
 pub const HEADER: usize = 12;
+/// The largest payload of a frame that is not a carrier of bodies: nobody needs more, and what is
+/// decoded from it takes up to sixteen times the space.
+pub(crate) const CONTROL: usize = 1 << 20;
 /// Bytes to make room for before a read that is not known to need more.
 const READ_CHUNK: usize = 64 << 10;
+/// Bytes set aside at most on the word of a header alone; beyond it, room grows with what arrives.
+const READ_TRUST: usize = 1 << 20;
 
 /// What a frame is. Numbers are part of the protocol; see `docs/protocol.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +102,10 @@ pub mod flags {
     pub const MORE: u8 = 0x02;
     /// No reply is wanted.
     pub const ONEWAY: u8 = 0x04;
+    /// Items follow in Data frames. Not built yet.
+    pub const STREAM: u8 = 0x08;
+    /// All that a Call may have.
+    pub(crate) const CALL: u8 = OPTIONS | MORE | ONEWAY | STREAM | TARGET;
     /// Two bits: what a call is addressed to.
     pub const TARGET: u8 = 0x30;
     /// Target: a row of the method table.
@@ -180,8 +189,8 @@ pub fn get_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Frame>, Violat
     let Some(head) = buf.first_chunk::<HEADER>() else { return Ok(None) };
     let &[l0, l1, l2, l3, kind, flags, a0, a1, i0, i1, i2, i3] = head;
     let len = u32::from_le_bytes([l0, l1, l2, l3]);
-    if len as usize > max {
-        return Err(oversized(len, max, kind));
+    if len as usize > max.min(CONTROL) {
+        check_large(len, max, kind)?;
     }
     let Some(kind) = Kind::from_u8(kind) else { return Err(unknown_kind(kind)) };
     if buf.len() - HEADER < len as usize {
@@ -192,10 +201,17 @@ pub fn get_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Frame>, Violat
     Ok(Some(Frame { header, payload: buf.split_to(len as usize).freeze() }))
 }
 
-#[cold]
-fn oversized(len: u32, max: usize, kind: u8) -> Violation {
-    let kind = Kind::from_u8(kind).map_or(format!("0x{kind:02x}"), |k| format!("{k:?}"));
-    Violation(format!("a {kind} frame of {len} bytes is announced, the limit is {max}: send smaller bodies or raise the limit `body`"))
+fn check_large(len: u32, max: usize, kind: u8) -> Result<(), Violation> {
+    let known = Kind::from_u8(kind);
+    let (max, advice) = match known {
+        Some(Kind::Void | Kind::Call | Kind::Reply | Kind::Data) => (max, ": send smaller bodies or raise the limit `body`"),
+        _ => (max.min(CONTROL), ""),
+    };
+    if len as usize <= max {
+        return Ok(());
+    }
+    let kind = known.map_or(format!("0x{kind:02x}"), |k| format!("{k:?}"));
+    Err(Violation(format!("a {kind} frame of {len} bytes is announced, the limit is {max}{advice}")))
 }
 
 #[cold]
@@ -203,12 +219,12 @@ fn unknown_kind(kind: u8) -> Violation {
     Violation(format!("frame kind 0x{kind:02x} is not in protocol version {VERSION}"))
 }
 
-/// Room to make in `buf` before the next read: the rest of an announced frame at once, else a
-/// fair chunk.
+/// Room to make in `buf` before the next read: the rest of an announced frame, else a fair chunk.
+/// What is only announced, not sent, gets a mebibyte; then the room doubles with what has come.
 #[inline]
 pub fn read_room(buf: &BytesMut, max: usize) -> usize {
-    let announced = buf.first_chunk::<4>().map_or(0, |l| HEADER + (u32::from_le_bytes(*l) as usize).min(max));
-    announced.saturating_sub(buf.len()).max(READ_CHUNK)
+    let announced = buf.first_chunk::<4>().map_or(0, |l| (u32::from_le_bytes(*l) as usize).min(max).saturating_add(HEADER));
+    announced.saturating_sub(buf.len()).min(READ_TRUST.max(buf.len())).max(READ_CHUNK)
 }
 
 /// What the first bytes of a link say.
@@ -268,6 +284,34 @@ mod tests {
         let e = get_frame(&mut BytesMut::from(&wire[..]), 1000).unwrap_err();
         assert!(e.0.contains("4294967295") && e.0.contains("1000"), "{e}");
         assert!(read_room(&BytesMut::from(&wire[..]), 1000) <= READ_CHUNK);
+    }
+
+    #[test]
+    fn only_frames_that_carry_bodies_may_be_large() {
+        let check = |kind: Kind, len: usize, fits: bool| {
+            let wire = Header { len: len as u32, ..Header::new(kind, 0, 0, 0) }.to_bytes();
+            assert_eq!(get_frame(&mut BytesMut::from(&wire[..]), 16 << 20).is_ok(), fits, "{kind:?} of {len}");
+        };
+        check(Kind::Call, 16 << 20, true);
+        check(Kind::Void, 16 << 20, true);
+        check(Kind::Reply, (16 << 20) + 1, false);
+        check(Kind::Bind, CONTROL, true);
+        for kind in [Kind::Bind, Kind::Bound, Kind::GoAway, Kind::Ping, Kind::Hello] {
+            check(kind, CONTROL + 1, false);
+        }
+    }
+
+    #[test]
+    fn room_is_made_for_what_has_come_not_for_what_is_claimed() {
+        let mut buf = BytesMut::from(&Header { len: 16 << 20, ..Header::new(Kind::Call, 0, 0, 0) }.to_bytes()[..]);
+        let (mut reads, whole) = (0, HEADER + (16 << 20));
+        while buf.len() < whole {
+            let room = read_room(&buf, 16 << 20);
+            assert!(room <= READ_TRUST.max(buf.len()), "{room} bytes of room after {} came", buf.len());
+            buf.resize((buf.len() + room).min(whole), 0);
+            reads += 1;
+        }
+        assert!(reads < 10, "{reads} reads");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use farcall_core::{Limits, limits};
 
 use crate::frame::Violation;
-use crate::options::{Cursor, put_entry, put_varint};
+use crate::options::{Ascending, Cursor, put_entry, put_varint};
+use crate::table::MAX_ROWS;
 
-/// Names a session across links: random, chosen by the side that opened the link.
+/// Names a session on the side that sends it: random, new for every session.
 pub type SessionId = [u8; 16];
 
 /// What a peer takes from us. Learned from its hello; before that, the protocol's own small limits.
@@ -17,25 +18,40 @@ pub struct PeerLimits {
     pub body: u32,
     /// Calls in flight.
     pub in_flight: u32,
-    /// Metadata bytes of one call.
+    /// Bytes of one call's options block.
     pub metadata: u32,
     /// Rows of our method table.
     pub bound_methods: u32,
 }
 
 impl PeerLimits {
-    /// What every peer takes before its hello.
+    /// What every peer takes before its hello. Of frames and rows nobody may take less later: what
+    /// was sent before would break a limit that its sender could not know, and cost the link.
     pub const BEFORE_HELLO: PeerLimits =
         PeerLimits { frame: limits::FRAME_BEFORE_HELLO as u32, body: 48 << 10, in_flight: 64, metadata: 4 << 10, bound_methods: 256 };
 
     fn of(limits: &Limits) -> PeerLimits {
         let u32 = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         PeerLimits {
-            frame: u32(limits.frame()),
+            frame: u32(limits.body.saturating_add(limits.metadata).saturating_add(limits::FRAME_OVERHEAD)),
             body: u32(limits.body),
-            in_flight: u32(limits.in_flight.min(limits::MAX_IN_FLIGHT)),
+            in_flight: u32(limits.in_flight),
             metadata: u32(limits.metadata),
-            bound_methods: u32(limits.bound_methods.min(limits::MAX_IN_FLIGHT)),
+            bound_methods: u32(limits.bound_methods),
+        }
+        .sound()
+    }
+
+    /// Within what the protocol allows, whoever said it.
+    fn sound(self) -> PeerLimits {
+        let least = PeerLimits::BEFORE_HELLO;
+        let frame = self.frame.max(least.frame);
+        PeerLimits {
+            frame,
+            body: self.body.min(frame),
+            in_flight: self.in_flight.min(limits::MAX_IN_FLIGHT as u32),
+            metadata: self.metadata,
+            bound_methods: self.bound_methods.clamp(least.bound_methods, MAX_ROWS as u32),
         }
     }
 
@@ -44,11 +60,11 @@ impl PeerLimits {
     }
 }
 
-/// The payload of a Hello frame: `tag u8 | length varint | value` entries; unknown odd tags are
-/// skipped, unknown even ones refuse the link.
+/// The payload of a Hello frame: `tag u8 | length varint | value` entries in ascending order of
+/// their tags; unknown odd tags are skipped, unknown even ones refuse the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// The session this link belongs to.
+    /// The sender's name of the session this link belongs to.
     pub session: SessionId,
     /// Grows with every start of the sender's process, so that a restarted one is told from a slow one.
     pub incarnation: u64,
@@ -100,9 +116,12 @@ impl Hello {
         let broken = |what: &str| Violation(format!("the hello's {what} cannot be read"));
         let (mut session, mut incarnation, mut limits) = (None, None, None);
         let (mut features, mut software) = (0, String::new());
-        let mut entries = Cursor(payload);
+        let (mut entries, mut order) = (Cursor(payload), Ascending::default());
         while !entries.0.is_empty() {
             let (tag, value) = entries.entry().ok_or_else(|| broken("last entry"))?;
+            if !order.follows(tag) {
+                return Err(Violation(format!("hello entry {tag} is out of order or there twice")));
+            }
             match tag {
                 tag::SESSION => session = Some(value.try_into().map_err(|_| broken("session id"))?),
                 tag::INCARNATION => incarnation = Some(u64::from_le_bytes(value.try_into().map_err(|_| broken("incarnation"))?)),
@@ -127,7 +146,8 @@ impl Hello {
 fn decode_limits(value: &[u8]) -> Option<PeerLimits> {
     let mut numbers = Cursor(value);
     let mut next = || numbers.varint().map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-    Some(PeerLimits { frame: next()?, body: next()?, in_flight: next()?, metadata: next()?, bound_methods: next()? })
+    let said = PeerLimits { frame: next()?, body: next()?, in_flight: next()?, metadata: next()?, bound_methods: next()? };
+    Some(said.sound())
 }
 
 #[cfg(test)]
@@ -153,7 +173,28 @@ mod tests {
         let mut wire = Hello::new([3; 16], 77, &Limits::default()).encode();
         put_entry(&mut wire, 201, b"later");
         assert!(Hello::decode(&wire).is_ok());
-        put_entry(&mut wire, 200, b"later");
-        assert!(Hello::decode(&wire).unwrap_err().0.contains("200"));
+        put_entry(&mut wire, 202, b"later");
+        assert!(Hello::decode(&wire).unwrap_err().0.contains("202"));
+    }
+
+    #[test]
+    fn an_entry_comes_once_and_in_its_place() {
+        let mut wire = Hello::new([3; 16], 77, &Limits::default()).encode();
+        put_entry(&mut wire, tag::INCARNATION, &[0; 8]);
+        assert!(Hello::decode(&wire).unwrap_err().0.contains("entry 4 is out of order"));
+    }
+
+    #[test]
+    fn limits_that_nobody_could_keep_are_read_as_the_nearest_sound_ones() {
+        let said = |numbers: [u32; 5]| {
+            let mut value = Vec::new();
+            numbers.iter().for_each(|&n| put_varint(&mut value, n.into()));
+            decode_limits(&value).unwrap().fields()
+        };
+        assert_eq!(said([0; 5]), [64 << 10, 0, 0, 0, 256]);
+        assert_eq!(said([u32::MAX; 5]), [u32::MAX, u32::MAX, 65_536, u32::MAX, 65_535]);
+        assert_eq!(said([100_000, 1 << 30, 1, 8192, 300]), [100_000, 100_000, 1, 8192, 300]);
+        let endless = Limits { body: usize::MAX, metadata: usize::MAX, bound_methods: usize::MAX, ..Limits::default() };
+        assert_eq!(PeerLimits::of(&endless).fields(), [u32::MAX, u32::MAX, 65_536, u32::MAX, 65_535]);
     }
 }

@@ -2,13 +2,14 @@
 //! how many it may still make.
 
 use bytes::Bytes;
-use farcall_core::{Certainty, Code, Limits, RpcError, compact};
+use farcall_core::{Code, Limits, RpcError, compact};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, cut};
 use crate::frame::{Frame, HEADER, Header, Kind, Violation, flags, status};
+use crate::hello::PeerLimits;
 use crate::options::CallOptions;
 use crate::outbuf::OutBuf;
-use crate::table::{Bind, Catalogue, Verdict, agree};
+use crate::table::{Bind, Catalogue, MAX_ROWS, Texts, Verdict, agree};
 
 /// A call to be run.
 #[derive(Debug)]
@@ -50,13 +51,17 @@ pub struct Inbound {
     running: usize,
     accepted: u64,
     limits: Limits,
+    /// Slots that a caller who keeps to our limits may use.
+    slots: usize,
     draining: bool,
 }
 
 impl Inbound {
     /// Nothing bound, nothing running.
     pub fn new(limits: Limits) -> Inbound {
-        Inbound { rows: Vec::new(), parked: Vec::new(), running: 0, accepted: 0, limits, draining: false }
+        // A caller that did not have our hello yet kept to the first limits.
+        let slots = limits.in_flight.max(PeerLimits::BEFORE_HELLO.in_flight as usize);
+        Inbound { rows: Vec::new(), parked: Vec::new(), running: 0, accepted: 0, limits, slots, draining: false }
     }
 
     /// A Bind frame: looks the rows up and answers with Bound.
@@ -66,8 +71,9 @@ impl Inbound {
         if first as usize != self.rows.len() {
             return Err(Violation(format!("a Bind frame for rows from {first}, the next row is {}", self.rows.len())));
         }
-        if self.rows.len() + bind.rows.len() > self.limits.bound_methods {
-            let limit = self.limits.bound_methods;
+        bind.check()?;
+        let limit = self.limits.bound_methods.clamp(PeerLimits::BEFORE_HELLO.bound_methods as usize, MAX_ROWS);
+        if self.rows.len() + bind.rows.len() > limit {
             return Err(Violation(format!("more than {limit} methods bound on one connection (limit `bound_methods`)")));
         }
         let found = match bind.extra.iter().find(|(tag, _)| tag % 2 == 0) {
@@ -76,12 +82,15 @@ impl Inbound {
             }
             None => catalogue.find(&bind.service, &bind.group, &bind.version),
         };
-        let mut verdicts = Vec::new();
+        let (mut verdicts, mut texts) = (Vec::new(), Texts::new());
         for wanted in &bind.rows {
             let row = self.rows.len() as u16;
             let agreed = match &found {
-                Ok((index, service)) => agree(wanted, service).map(|method| (*index as u32, method)),
-                Err(e) => Err((e.code(), e.message().to_owned())),
+                Ok((index, service)) => match agree(wanted, service) {
+                    Ok(method) => Ok((*index as u32, method)),
+                    Err((code, why)) => Err((code, texts.cut(&why))),
+                },
+                Err(e) => Err((e.code(), texts.cut(e.message()))),
             };
             self.rows.push(match agreed {
                 Ok((service, method)) => Row::Method { service, method, oneway: wanted.bits & 1 == 1 },
@@ -111,14 +120,17 @@ impl Inbound {
             // Later than the number in our GoAway: its sender knows that it was not executed.
             return Ok(None);
         }
-        self.accepted += 1;
-        if !oneway && self.parked.get((id & 0xffff) as usize).is_some_and(|p| p.is_some()) {
-            return Err(Violation(format!("call {id:#x} uses a slot whose call is still running")));
+        let slot = (id & 0xffff) as usize;
+        if !oneway && (slot >= self.slots || self.parked.get(slot).is_some_and(|p| p.is_some())) {
+            return Err(bad_slot(id, self.slots));
         }
         let Some(deadline) = body.first_chunk::<4>().map(|d| u32::from_le_bytes(*d)) else {
             return Err(Violation("a Call frame without its deadline".into()));
         };
         bytes::Buf::advance(&mut body, 4);
+        if bits & !flags::CALL != 0 {
+            return Err(Violation(format!("a call with flags {bits:#04x}, which are not in this protocol version")));
+        }
         let (service, method) = match self.rows.get(row as usize) {
             Some(Row::Method { service, method, oneway: declared })
                 if *declared == oneway && bits & !(flags::OPTIONS | flags::ONEWAY) == 0 =>
@@ -127,9 +139,12 @@ impl Inbound {
             }
             other => {
                 let error = refusal(bits, row, other)?;
+                self.accepted += 1;
                 return Ok(self.refuse(id, oneway, &error, out));
             }
         };
+        // From here on it is a call by the rules, whether it can be run or not: it has a number.
+        self.accepted += 1;
         if self.running >= self.limits.in_flight {
             let why = format!("{} calls of this connection are running here, the limit `in_flight`", self.running);
             return Ok(self.refuse(id, oneway, &RpcError::not_executed(Code::ResourceExhausted, why), out));
@@ -160,7 +175,8 @@ impl Inbound {
 
     /// A withdrawn call: it has a number and nothing else.
     pub fn on_void(&mut self) {
-        self.accepted += 1;
+        // What we said in our GoAway stands.
+        self.accepted += !self.draining as u64;
     }
 
     /// A call could not end at once: the driver keeps it under `token`.
@@ -216,6 +232,7 @@ fn refusal(bits: u8, row: u16, found: Option<&Row>) -> Result<RpcError, Violatio
         (flags::TARGET_OBJECT, _) => unbuilt("calls on remote objects"),
         (flags::TARGET_ANSWER, _) => unbuilt("calls on results that are not there yet"),
         _ if bits & flags::MORE != 0 => unbuilt("bodies in fragments"),
+        _ if bits & flags::STREAM != 0 => unbuilt("streams"),
         (flags::TARGET_METHOD, Some(Row::Refused(verdict))) => Ok(verdict.to_error()),
         (flags::TARGET_METHOD, Some(Row::Method { .. })) => {
             Ok(RpcError::not_executed(Code::FailedPrecondition, "one side calls this method one-way, the other two-way"))
@@ -225,10 +242,19 @@ fn refusal(bits: u8, row: u16, found: Option<&Row>) -> Result<RpcError, Violatio
     }
 }
 
+#[cold]
+fn bad_slot(id: u32, slots: usize) -> Violation {
+    match (id & 0xffff) as usize >= slots {
+        true => Violation(format!("call {id:#x} uses slot {}, the limit `in_flight` is {slots}", id & 0xffff)),
+        false => Violation(format!("call {id:#x} uses a slot whose call is still running")),
+    }
+}
+
 /// Queues a GoAway.
 pub(crate) fn go_away(last: u64, reason: &RpcError, out: &mut OutBuf) {
     let header = Header::new(Kind::GoAway, 0, 0, 0);
-    out.frame(header, &[&last.to_le_bytes(), &[reason.code() as u8], reason.message().as_bytes()]);
+    let why = cut(reason.message(), farcall_core::limits::ERROR_MESSAGE);
+    out.frame(header, &[&last.to_le_bytes(), &[reason.code() as u8], why.as_bytes()]);
 }
 
 /// Opens a Reply in `out`, whose body is then appended; returns where it starts, for [`end_reply`].
@@ -249,11 +275,9 @@ pub fn end_reply(out: &mut [u8], start: usize) {
 /// Queues a Reply that is a system error.
 #[cold]
 pub fn reply_failure(out: &mut OutBuf, id: u32, error: &RpcError) {
-    let certainty = match error.certainty() {
-        // From where the caller stands, it was sent.
-        Certainty::NotSent => Certainty::NotExecuted,
-        other => other,
-    };
-    let body = Failure::from_error(&error.clone().with_certainty(certainty)).encode();
+    let body = Failure::from_error(error).encode();
     out.frame(Header::new(Kind::Reply, 0, status::FAILURE, id), &[&body]);
 }
+
+#[cfg(test)]
+mod tests;

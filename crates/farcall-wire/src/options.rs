@@ -1,7 +1,7 @@
 //! Optional parts of a call: metadata, trace, codec. Nothing of it is sent when absent.
 //!
-//! The block is a varint length and then `tag u8 | length varint | value` entries. A receiver skips
-//! an unknown odd tag and refuses a call with an unknown even one.
+//! The block is a varint length and then `tag u8 | length varint | value` entries in ascending order
+//! of their tags. A receiver skips an unknown odd tag and refuses a call with an unknown even one.
 
 use bytes::Bytes;
 use farcall_core::codec::CodecId;
@@ -64,17 +64,25 @@ impl CallOptions {
         out
     }
 
-    /// Takes the block off the front of `body`.
-    pub fn take(body: &mut Bytes, metadata_limit: usize) -> Result<CallOptions, RpcError> {
+    /// Takes the block off the front of `body`. One larger than `limit` is refused before anything
+    /// in it is decoded.
+    pub fn take(body: &mut Bytes, limit: usize) -> Result<CallOptions, RpcError> {
         let broken = || RpcError::not_executed(Code::InvalidArgument, "the options block of the call ends early");
         let mut cursor = Cursor(body);
         let len = usize::try_from(cursor.varint().ok_or_else(broken)?).map_err(|_| broken())?;
         let mut entries = Cursor(cursor.bytes(len).ok_or_else(broken)?);
         let rest = body.len() - cursor.0.len();
-        let mut options = CallOptions::default();
+        if rest > limit {
+            let why = format!("the call's metadata and other options are {rest} bytes, the limit `metadata` is {limit}");
+            return Err(RpcError::not_executed(Code::ResourceExhausted, why));
+        }
+        let (mut options, mut order) = (CallOptions::default(), Ascending::default());
         while !entries.0.is_empty() {
             let (tag, value) = entries.entry().ok_or_else(broken)?;
-            options.set(tag, value, metadata_limit)?;
+            if !order.follows(tag) {
+                return Err(RpcError::not_executed(Code::InvalidArgument, format!("call option {tag} is out of order or there twice")));
+            }
+            options.set(tag, value, limit)?;
         }
         let _ = body.split_to(rest);
         Ok(options)
@@ -91,9 +99,11 @@ impl CallOptions {
                 Err(e) => return refuse(Code::InvalidArgument, format!("metadata cannot be read: {e}")),
             },
             tag::TRACE => self.trace = Trace::from_bytes(value),
-            tag::CODEC => match value {
-                [n] if CodecId::from_u8(*n).is_some() => self.codec = CodecId::from_u8(*n).unwrap_or_default(),
-                _ => return refuse(Code::Unimplemented, format!("codec number {value:?} is not known here")),
+            tag::CODEC => match (value, value.first().and_then(|n| CodecId::from_u8(*n))) {
+                ([_], Some(codec)) if codec.is_available() => self.codec = codec,
+                ([_], Some(codec)) => return refuse(Code::Unimplemented, format!("the codec `{codec}` is not built into this program")),
+                ([n], None) => return refuse(Code::Unimplemented, format!("codec number {n} is not known here")),
+                _ => return refuse(Code::InvalidArgument, format!("a codec's number is one byte, not {}", value.len())),
             },
             tag::REFS => return refuse(Code::Unimplemented, "object references are not built in this version".into()),
             tag::KEY => return refuse(Code::Unimplemented, "idempotency keys are not built in this version".into()),
@@ -102,6 +112,16 @@ impl CallOptions {
             even => return refuse(Code::Unimplemented, format!("call option {even} is not known here and may not be skipped")),
         }
         Ok(())
+    }
+}
+
+/// Checks that tags ascend, so that none comes twice.
+#[derive(Default)]
+pub(crate) struct Ascending(Option<u8>);
+
+impl Ascending {
+    pub(crate) fn follows(&mut self, tag: u8) -> bool {
+        self.0.replace(tag).is_none_or(|last| last < tag)
     }
 }
 
@@ -121,7 +141,8 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut v: u64) {
     out.push(v as u8);
 }
 
-/// Reads entries and numbers; `None` where the bytes end early or a number is too long.
+/// Reads entries and numbers; `None` where the bytes end early or a number is too long. A number
+/// with needless zero groups is read like its shortest form.
 pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -203,5 +224,45 @@ mod tests {
             assert!(e.message().contains(name), "{e}");
             assert_eq!((e.code(), e.certainty()), (Code::Unimplemented, farcall_core::Certainty::NotExecuted));
         }
+    }
+
+    fn refused(entries: &[(u8, &[u8])]) -> RpcError {
+        let mut block = Vec::new();
+        entries.iter().for_each(|(tag, value)| put_entry(&mut block, *tag, value));
+        let mut wire = Vec::new();
+        put_varint(&mut wire, block.len() as u64);
+        wire.extend_from_slice(&block);
+        CallOptions::take(&mut Bytes::from(wire), 4096).unwrap_err()
+    }
+
+    #[test]
+    fn an_option_comes_once_and_in_its_place() {
+        assert!(refused(&[(4, &[0]), (4, &[1])]).message().contains("option 4 is out of order"));
+        assert!(refused(&[(77, b""), (1, b"\0")]).message().contains("option 1 is out of order"));
+    }
+
+    #[test]
+    fn a_codec_that_cannot_answer_is_refused_by_name() {
+        for (value, said) in [(&[2][..], "`xdr` is not built"), (&[3], "`protobuf` is not built"), (&[9], "codec number 9")] {
+            let e = refused(&[(tag::CODEC, value)]);
+            assert!(e.message().contains(said) && e.code() == Code::Unimplemented, "{e}");
+        }
+        assert_eq!(refused(&[(tag::CODEC, &[])]).code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn empty_pairs_count_too() {
+        let pairs: Vec<(String, String)> = vec![Default::default(); 4096];
+        let e = refused(&[(tag::METADATA, &compact::encode(&pairs).unwrap())]);
+        assert_eq!(e.code(), Code::ResourceExhausted, "refused by its size, before 4096 pairs are made: {e}");
+    }
+
+    #[test]
+    fn long_forms_of_numbers_are_read_and_too_long_ones_are_not() {
+        let read = |bytes: &[u8]| Cursor(bytes).varint();
+        assert_eq!(read(&[0x85, 0x80, 0x00]), Some(5));
+        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]), Some(u64::MAX));
+        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]), None);
+        assert_eq!(read(&[0x80; 11]), None);
     }
 }

@@ -13,19 +13,23 @@ use farcall_core::error::display_duration;
 use farcall_core::limits::MAX_IN_FLIGHT;
 use farcall_core::{Certainty, Code, RpcError, ServiceDescriptor, Stage};
 
-use crate::failure::Failure;
-use crate::frame::{HEADER, Header, Kind, Violation, flags, status};
+use crate::failure::{Failure, cut};
+use crate::frame::{CONTROL, HEADER, Header, Kind, Violation, flags, status};
 use crate::hello::PeerLimits;
 use crate::outbuf::OutBuf;
-use crate::table::{Bind, Verdict};
+use crate::table::{Bind, MAX_ROWS, VERDICT_TEXT, Verdict};
 
 /// A call without a deadline expires then.
 pub const NEVER: u64 = u64::MAX;
 const NO_SLOT: u32 = u32::MAX;
+/// The key of bindings that are not looked up by key: no address is that high.
+const NO_KEY: usize = usize::MAX;
 /// Offsets of `kind` in a header, from its start.
 const KIND_AT: usize = 4;
 /// Past flushes kept to tell how long a call waited in our own queue.
 const MARKS: usize = 128;
+/// Bytes that may be sent before the peer's hello.
+const BYTES_BEFORE_HELLO: u64 = 1 << 20;
 
 /// The number of a call: generation and slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,6 +130,10 @@ struct Binding {
     id: u32,
     first: u16,
     rows: u16,
+    /// What was sent, to know the service again by what it is.
+    sent: Vec<u8>,
+    /// The Bound frame came.
+    answered: bool,
 }
 
 /// See the module's text.
@@ -144,7 +152,10 @@ pub struct Outbound<W> {
     taken: u64,
     written: u64,
     marks: VecDeque<(u64, u64)>,
+    /// For bytes before this one the mark is gone.
+    unmarked: u64,
     peer: PeerLimits,
+    established: bool,
     /// Set once nothing more can be sent.
     closed: Option<RpcError>,
     peer_name: String,
@@ -167,7 +178,9 @@ impl<W> Outbound<W> {
             taken: 0,
             written: 0,
             marks: VecDeque::new(),
+            unmarked: 0,
             peer: PeerLimits::BEFORE_HELLO,
+            established: false,
             closed: None,
             peer_name: String::new(),
         }
@@ -176,11 +189,14 @@ impl<W> Outbound<W> {
     /// The peer's hello is here: its limits hold from now on.
     pub fn established(&mut self, limits: PeerLimits, peer_name: String) {
         self.peer = limits;
+        self.established = true;
         self.peer_name = peer_name;
     }
 
     /// The first row of a service in our method table; binds it (a frame is queued) at first use.
-    /// `key` names the descriptor within this process, so that the lookup costs no hashing.
+    /// `key` names the descriptor, so that the lookup costs no hashing: it must not be used for
+    /// another one while this session lives, or methods would be mixed up. An address does if the
+    /// descriptor is never freed; for others there is [`bind_by_value`](Outbound::bind_by_value).
     #[inline]
     pub fn bind(&mut self, key: usize, service: &ServiceDescriptor) -> Result<u16, RpcError> {
         match self.bindings.iter().find(|b| b.key == key) {
@@ -189,20 +205,31 @@ impl<W> Outbound<W> {
         }
     }
 
+    /// As [`bind`](Outbound::bind), for descriptors that come and go: known again by what they say.
+    pub fn bind_by_value(&mut self, service: &ServiceDescriptor) -> Result<u16, RpcError> {
+        let wanted = Bind::of(service).encode();
+        match self.bindings.iter().find(|b| b.sent == wanted) {
+            Some(b) => Ok(b.first),
+            None => self.bind_new(NO_KEY, service),
+        }
+    }
+
     fn bind_new(&mut self, key: usize, service: &ServiceDescriptor) -> Result<u16, RpcError> {
         if let Some(error) = &self.closed {
             return Err(error.clone().with_certainty(Certainty::NotSent));
         }
         let rows = service.methods.len();
-        if self.rows + rows > self.peer.bound_methods as usize {
-            let why = format!(
-                "binding {} needs {rows} rows, {} are in use of the limit `bound_methods` {}",
-                service.name, self.rows, self.peer.bound_methods
-            );
+        let limit = (self.peer.bound_methods as usize).min(MAX_ROWS);
+        if self.rows + rows > limit {
+            let why = format!("binding {} needs {rows} rows, {} are in use of the limit `bound_methods` {limit}", service.name, self.rows);
             return Err(RpcError::not_sent(Code::ResourceExhausted, why));
         }
-        let bind = Bind::of(service).encode();
-        if bind.len() > self.peer.frame as usize {
+        let bind = Bind::of(service);
+        if let Err(Violation(why)) = bind.check() {
+            return Err(RpcError::not_sent(Code::InvalidArgument, format!("{} cannot be bound: {why}", service.name)));
+        }
+        let bind = bind.encode();
+        if bind.len() > CONTROL.min(self.peer.frame as usize) || !self.has_room(bind.len()) {
             return Err(RpcError::not_sent(
                 Code::ResourceExhausted,
                 format!("the method table of {} is larger than a frame", service.name),
@@ -211,17 +238,25 @@ impl<W> Outbound<W> {
         let (first, id) = (self.rows as u16, self.bindings.len() as u32 + 1);
         self.queue(Header::new(Kind::Bind, 0, first, id), &[&bind]);
         self.rows += rows;
-        self.bindings.push(Binding { key, id, first, rows: rows as u16 });
+        self.bindings.push(Binding { key, id, first, rows: rows as u16, sent: bind, answered: false });
         Ok(first)
+    }
+
+    /// Whether a frame of that size may be queued: before the peer's hello it takes only so much.
+    fn has_room(&self, payload: usize) -> bool {
+        self.established || self.appended.saturating_add((HEADER + payload) as u64) <= BYTES_BEFORE_HELLO
     }
 
     /// A Bound frame: remembers which rows are refused.
     pub fn on_bound(&mut self, id: u32, aux: u16, payload: &[u8]) -> Result<(), Violation> {
-        let Some(binding) = self.bindings.iter().find(|b| b.id == id) else {
-            return Err(Violation(format!("a Bound frame for binding {id}, which was never sent")));
+        let Some(binding) = self.bindings.iter_mut().find(|b| b.id == id && !b.answered) else {
+            return Err(Violation(format!("a Bound frame for binding {id}, which does not wait for one")));
         };
-        if aux == 0 {
-            return Ok(());
+        binding.answered = true;
+        match (aux, payload) {
+            (0, []) => return Ok(()),
+            (1, _) => {}
+            _ => return Err(Violation(format!("a Bound frame with answer {aux} and {} bytes", payload.len()))),
         }
         let verdicts: Vec<Verdict> =
             farcall_core::compact::decode(payload).map_err(|e| Violation(format!("a Bound frame that cannot be read: {e}")))?;
@@ -229,7 +264,11 @@ impl<W> Outbound<W> {
         if verdicts.len() > binding.rows as usize || verdicts.iter().any(|v| !range.contains(&v.row)) {
             return Err(Violation(format!("a Bound frame for rows outside of binding {id}")));
         }
-        self.refused.extend(verdicts);
+        if verdicts.iter().any(|v| v.code == 0) {
+            return Err(Violation("a Bound frame with rows that wait for schemas, which was not negotiated".into()));
+        }
+        // Texts are kept for as long as the session: not more of them than people can use.
+        self.refused.extend(verdicts.into_iter().map(|v| Verdict { message: cut(&v.message, VERDICT_TEXT).to_owned(), ..v }));
         Ok(())
     }
 
@@ -289,10 +328,26 @@ impl<W> Outbound<W> {
             let why = format!("the metadata is {} bytes, the provider's limit `metadata` is {}", call.options.len(), self.peer.metadata);
             return Err(RpcError::not_sent(Code::ResourceExhausted, why).with_stage(Stage::Encode));
         }
+        let payload = 4 + call.options.len() + call.body.len();
+        if payload > self.peer.frame as usize || !self.has_room(payload) {
+            return Err(self.no_room(payload));
+        }
+        if call.row as usize >= self.rows {
+            return Err(RpcError::not_sent(Code::Internal, format!("row {} of the method table is not bound", call.row)));
+        }
         match self.refused.is_empty() {
             true => Ok(()),
             false => self.check_row(call.row),
         }
+    }
+
+    #[cold]
+    fn no_room(&self, payload: usize) -> RpcError {
+        let why = match payload > self.peer.frame as usize {
+            true => format!("the call's frame has {payload} bytes, the provider's limit for frames is {}", self.peer.frame),
+            false => format!("{BYTES_BEFORE_HELLO} bytes are queued, more must wait for the provider's hello"),
+        };
+        RpcError::not_sent(Code::ResourceExhausted, why).with_stage(Stage::Encode)
     }
 
     fn check_row(&self, row: u16) -> Result<(), RpcError> {
@@ -360,17 +415,22 @@ impl<W> Outbound<W> {
     #[inline]
     pub fn on_reply(&mut self, header: Header, body: Bytes) -> Result<Waiting<W>, Violation> {
         let id = CallId(header.id);
+        if header.flags != 0 {
+            return Err(bad_reply_flags(header.flags));
+        }
         let Some(slot) = self.slots.get_mut(id.slot()).filter(|s| (s.generation as u32) == id.0 >> 16) else {
             return Err(unasked(id));
         };
         match &mut slot.state {
+            State::Waiting(_) if slot.start >= self.taken => Err(unasked(id)),
             State::Waiting(waiting) => {
-                let waiting = waiting.take();
+                // A reply that cannot be read ends the link, and then whoever waits must be found.
                 let answer = match header.aux {
                     status::OK => Answer::Ok(body),
                     status::APP_ERROR => Answer::AppError(body),
                     _ => Answer::Failed(failure(header.aux, &body, &self.peer_name)?),
                 };
+                let waiting = waiting.take();
                 slot.state = State::Done(answer);
                 Ok(waiting)
             }
@@ -388,20 +448,36 @@ impl<W> Outbound<W> {
     }
 
     /// The caller went away. A call that is not yet being written is withdrawn and never runs;
-    /// otherwise a Cancel follows it and the slot is kept for the reply.
-    pub fn cancel(&mut self, id: CallId) {
-        let Some(slot) = self.slots.get_mut(id.slot()).filter(|s| (s.generation as u32) == id.0 >> 16) else { return };
-        match slot.state {
+    /// otherwise a Cancel follows it and the slot is kept for the reply. Says what is known about
+    /// the call's execution.
+    pub fn cancel(&mut self, id: CallId) -> Certainty {
+        let Some(slot) = self.slots.get_mut(id.slot()).filter(|s| (s.generation as u32) == id.0 >> 16) else {
+            return Certainty::MaybeExecuted;
+        };
+        match &slot.state {
             State::Waiting(_) => {
                 slot.state = State::Abandoned;
-                match self.withdraw(id.slot()) {
-                    true => self.release(id.slot()),
-                    false => self.queue(Header::new(Kind::Cancel, 0, 0, id.0), &[]),
+                if self.withdraw(id.slot()) {
+                    self.release(id.slot());
+                    return Certainty::NotSent;
                 }
+                self.queue(Header::new(Kind::Cancel, 0, 0, id.0), &[]);
+                Certainty::MaybeExecuted
             }
-            State::Done(_) => self.release(id.slot()),
-            State::Expired(_) => slot.state = State::Abandoned,
-            State::Free(_) | State::Abandoned => {}
+            State::Done(answer) => {
+                let certainty = match answer {
+                    Answer::Failed(error) => error.certainty(),
+                    Answer::Ok(_) | Answer::AppError(_) => Certainty::MaybeExecuted,
+                };
+                self.release(id.slot());
+                certainty
+            }
+            State::Expired(error) => {
+                let certainty = error.certainty();
+                slot.state = State::Abandoned;
+                certainty
+            }
+            State::Free(_) | State::Abandoned => Certainty::MaybeExecuted,
         }
     }
 
@@ -462,13 +538,16 @@ impl<W> Outbound<W> {
             let why = format!("deadline {deadline}: {waited} in the client's queue to {}, {how}", self.peer_name);
             return RpcError::new(Code::DeadlineExceeded, why).with_certainty(certainty).with_stage(Stage::ClientQueue);
         }
-        let at = self.marks.iter().find(|(offset, _)| *offset >= slot.end).map_or(slot.queued_at, |(_, at)| *at);
-        let why = format!(
-            "deadline {deadline}: {} client queue, {} no reply from {} after the request was written",
-            ms(at.saturating_sub(slot.queued_at)),
-            ms(now.saturating_sub(at)),
-            self.peer_name
-        );
+        let written = self.marks.iter().find(|(offset, _)| *offset >= slot.end && slot.end > self.unmarked);
+        let why = match written {
+            Some((_, at)) => format!(
+                "deadline {deadline}: {} client queue, {} no reply from {} after the request was written",
+                ms(at.saturating_sub(slot.queued_at)),
+                ms(now.saturating_sub(*at)),
+                self.peer_name
+            ),
+            None => format!("deadline {deadline}: no reply from {} after the request was written", self.peer_name),
+        };
         RpcError::new(Code::DeadlineExceeded, why).with_stage(Stage::AwaitingReply)
     }
 
@@ -478,6 +557,7 @@ impl<W> Outbound<W> {
         if self.out.is_empty() {
             return false;
         }
+        debug_assert!(into.is_empty(), "what was in it would be lost");
         std::mem::swap(&mut self.out, into);
         self.taken = self.appended;
         true
@@ -492,14 +572,18 @@ impl<W> Outbound<W> {
     /// Of what was taken so far, all but `unwritten` bytes have been written, at this time.
     #[inline]
     pub fn flushed(&mut self, now: u64, unwritten: usize) {
-        self.written = self.taken - unwritten as u64;
+        let written = self.taken.saturating_sub(unwritten as u64);
+        if written == self.written {
+            return;
+        }
+        self.written = written;
         match self.marks.back_mut() {
-            Some((offset, at)) if *at == now => *offset = self.written,
+            Some((offset, at)) if *at == now => *offset = written,
             _ => {
                 if self.marks.len() == MARKS {
-                    self.marks.pop_front();
+                    self.unmarked = self.marks.pop_front().map_or(0, |(offset, _)| offset);
                 }
-                self.marks.push_back((self.written, now));
+                self.marks.push_back((written, now));
             }
         }
     }
@@ -573,8 +657,16 @@ fn broken_free_list() -> RpcError {
 }
 
 #[cold]
+fn bad_reply_flags(bits: u8) -> Violation {
+    match bits & !(flags::OPTIONS | flags::MORE | flags::STREAM) {
+        0 => Violation("a reply with options, fragments or a stream, which are not built in this version and were not negotiated".into()),
+        _ => Violation(format!("a reply with flags {bits:#04x}, which are not in this protocol version")),
+    }
+}
+
+#[cold]
 fn unasked(id: CallId) -> Violation {
-    Violation(format!("a reply to call {:#x}, which is not in flight", id.0))
+    Violation(format!("a reply to call {:#x}, which does not wait for one", id.0))
 }
 
 #[cold]
@@ -585,3 +677,6 @@ fn failure(aux: u16, body: &Bytes, peer: &str) -> Result<RpcError, Violation> {
     let failure = Failure::decode(body).map_err(|e| Violation(format!("a failure that cannot be read: {e}")))?;
     Ok(failure.into_error().with_peer(peer))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -7,8 +7,10 @@ use bytes::Bytes;
 
 use crate::frame::{HEADER, Header};
 
-/// A buffer that grew beyond this is given back once it is empty.
+/// A buffer that grew beyond this is given back once it is empty and mostly unused.
 const KEEP: usize = 1 << 20;
+/// Written bytes that are kept before the rest is moved to the front.
+const COMPACT: usize = 64 << 10;
 
 /// Frames to be written, in order. Small ones are copied into one buffer; a large body stays where
 /// it is and is written by reference.
@@ -45,6 +47,9 @@ impl OutBuf {
 
     /// Appends a frame whose last part is large and stays where it is.
     pub fn frame_with_segment(&mut self, header: Header, parts: &[&[u8]], body: Bytes) {
+        if body.is_empty() {
+            return self.frame(header, parts);
+        }
         let start = self.small.len();
         self.frame(header, parts);
         let len = (self.small.len() - start - HEADER + body.len()) as u32;
@@ -108,24 +113,36 @@ impl OutBuf {
             if n < body.len() {
                 self.large_len -= n;
                 let _ = body.split_to(n);
-                return;
+                n = 0;
+                break;
             }
             n -= body.len();
             self.large_len -= body.len();
             self.large.pop_front();
             if n == 0 {
-                return;
+                break;
             }
         }
         self.pos += n;
-        if self.pos == self.small.len() {
+        if self.is_empty() {
             self.clear();
+        } else if self.pos >= COMPACT && self.pos >= self.small.len() / 2 {
+            self.forget_written();
         }
+    }
+
+    /// Moves the rest to the front: a peer that never reads quite everything must not make us keep
+    /// all that was ever written.
+    #[cold]
+    fn forget_written(&mut self) {
+        self.small.drain(..self.pos);
+        self.large.iter_mut().for_each(|(at, _)| *at -= self.pos);
+        self.pos = 0;
     }
 
     fn clear(&mut self) {
         self.pos = 0;
-        match self.small.capacity() > KEEP {
+        match self.small.capacity() > KEEP && self.small.len() < self.small.capacity() / 4 {
             true => self.small = Vec::new(),
             false => self.small.clear(),
         }
@@ -173,5 +190,28 @@ mod tests {
             lens.push(f.payload.len());
         }
         assert_eq!(lens, [3, 51, 20, 0]);
+    }
+
+    #[test]
+    fn what_is_written_is_forgotten() {
+        // A last frame with a large body, and an empty one: both leave nothing behind.
+        for body in [Bytes::from(vec![b'x'; 50]), Bytes::new()] {
+            let mut out = OutBuf::default();
+            for _ in 0..100 {
+                out.frame_with_segment(Header::new(Kind::Call, 0, 0, 2), &[b"d"], body.clone());
+                assert!(out.slices(&mut [IoSlice::new(&[]); 3]) <= 2);
+                drain(&mut out, usize::MAX);
+                assert_eq!(out.small_len(), 0);
+            }
+        }
+        // A peer that never takes quite all.
+        let mut out = OutBuf::default();
+        for _ in 0..10_000 {
+            out.frame(Header::new(Kind::Pong, 0, 0, 4), &[&[7; 88]]);
+            out.frame_with_segment(Header::new(Kind::Call, 0, 0, 2), &[], Bytes::from_static(b"segment"));
+            out.advance(out.len() - 10);
+            assert!(out.small_len() <= COMPACT + 1000, "{} bytes kept for {} unwritten", out.small_len(), out.len());
+        }
+        assert_eq!(drain(&mut out, 1).len(), 10);
     }
 }

@@ -5,6 +5,20 @@ use farcall_core::schema::Fingerprint;
 use farcall_core::{Code, CodecError, Prints, RpcError, ServiceDescriptor, compact};
 use serde::{Deserialize, Serialize};
 
+use crate::failure::cut;
+use crate::frame::Violation;
+use crate::options::Ascending;
+
+/// Rows of all bindings of one side: the row after the last must still be a u16.
+pub(crate) const MAX_ROWS: usize = u16::MAX as usize;
+/// Rows of one binding: a Bound frame that refuses them all still fits the smallest frame limit.
+const MAX_BIND_ROWS: usize = 4096;
+/// Bytes of a service's, group's, version's or method's name.
+const MAX_NAME: usize = 256;
+/// Bytes of one verdict's text, and of all of one Bound frame.
+pub(crate) const VERDICT_TEXT: usize = 1 << 10;
+const VERDICT_TEXTS: usize = 32 << 10;
+
 /// The payload of a Bind frame (compact codec). The header's `aux` is the first row, its `id` the
 /// number of the binding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +46,7 @@ pub struct BindRow {
     pub result: Fingerprint,
     /// Fingerprint of the application error.
     pub error: Fingerprint,
-    /// Bit 0: one-way.
+    /// Bit 0: one-way. The others are for streams and are refused.
     pub bits: u8,
 }
 
@@ -65,6 +79,23 @@ impl Bind {
     pub fn decode(payload: &[u8]) -> Result<Bind, CodecError> {
         compact::decode(payload)
     }
+
+    /// The rules that hold for every binding; breaking one breaks the protocol.
+    pub(crate) fn check(&self) -> Result<(), Violation> {
+        let rows = self.rows.len();
+        if rows > MAX_BIND_ROWS {
+            return Err(Violation(format!("a binding of {rows} rows, the limit is {MAX_BIND_ROWS}")));
+        }
+        let names = [&self.service, &self.group, &self.version].into_iter().chain(self.rows.iter().map(|r| &r.name));
+        if let Some(long) = names.map(String::len).find(|&n| n > MAX_NAME) {
+            return Err(Violation(format!("a binding with a name of {long} bytes, the limit is {MAX_NAME}")));
+        }
+        let mut order = Ascending::default();
+        if !self.extra.iter().all(|(tag, _)| order.follows(*tag)) {
+            return Err(Violation("a binding whose options are out of order".into()));
+        }
+        Ok(())
+    }
 }
 
 /// One row of a Bound frame whose `aux` is 1: why calls on this row are refused. `aux` 0 means that
@@ -73,16 +104,35 @@ impl Bind {
 pub struct Verdict {
     /// The row, in the caller's numbers.
     pub row: u16,
-    /// [`Code`] by number.
+    /// [`Code`] by number. 0 is for rows that wait for schemas, which is not built.
     pub code: u8,
     /// For people, naming the method and what differs.
     pub message: String,
 }
 
+/// Cuts the texts of a Bound frame: the peer chooses how many rows it asks for.
+pub(crate) struct Texts(usize);
+
+impl Texts {
+    pub(crate) fn new() -> Texts {
+        Texts(VERDICT_TEXTS)
+    }
+
+    pub(crate) fn cut(&mut self, text: &str) -> String {
+        let text = cut(text, self.0.min(VERDICT_TEXT));
+        self.0 -= text.len();
+        text.to_owned()
+    }
+}
+
 impl Verdict {
     /// As the error of a call that was not started.
     pub fn to_error(&self) -> RpcError {
-        RpcError::not_executed(Code::from_u8(self.code), self.message.clone())
+        let message = match self.message.as_str() {
+            "" => "the provider refuses this method; its first refused methods say why",
+            said => cut(said, VERDICT_TEXT),
+        };
+        RpcError::not_executed(Code::from_u8(self.code), message)
     }
 }
 
@@ -104,15 +154,25 @@ pub(crate) fn agree(row: &BindRow, service: &ServiceDescriptor) -> Result<u16, (
         .iter()
         .filter_map(|&(part, same)| (!same).then_some(part))
         .collect();
-    if differing.is_empty() && (row.bits & 1 == 1) == method.traits.oneway {
+    if row.bits > 1 {
+        return Err((Code::Unimplemented, format!("{name}.{}: streams are not built in this version", method.name)));
+    }
+    if differing.is_empty() && (row.bits == 1) == method.traits.oneway {
         return Ok(index as u16);
     }
     let what = match differing.is_empty() {
         true => "one side calls it one-way, the other two-way".to_owned(),
-        false => format!("the {} differ between caller and provider", differing.join(" and ")),
+        false => format!("the {} {} between caller and provider", differing.join(" and "), verb(&differing)),
     };
     Err((
         Code::FailedPrecondition,
         format!("{name}.{}: {what}; the provider has `{}`; build both from the same types", method.name, method.signature),
     ))
+}
+
+fn verb(parts: &[&str]) -> &'static str {
+    match parts {
+        ["result"] | ["error"] => "differs",
+        _ => "differ",
+    }
 }

@@ -1,0 +1,363 @@
+//! The bytes of protocol version 1. Whoever changes one of these lines changes the protocol, and
+//! `docs/protocol.md`, which shows each of them.
+
+use bytes::{Bytes, BytesMut};
+use farcall_core::schema::{Fingerprint, TypeSchema};
+use farcall_core::{Code, CodecId, Detail, Limits, Metadata, RpcError, ServiceDescriptor, Stage, Trace, compact};
+use farcall_wire::{
+    Answer, Bind, BindRow, Body, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, Kind, OutBuf, Outbound, PREFACE_LEN, PeerLimits,
+    Preface, Session, Start, Verdict, begin_reply, control, end_reply, flags, get_frame, reply_failure, status,
+};
+
+/// Hex text to bytes. `#` begins a comment.
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.lines().flat_map(|l| l.split('#').next().unwrap_or("").bytes()).filter(u8::is_ascii_hexdigit).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+/// The same lines, comments included, stand in the specification.
+#[track_caller]
+fn in_the_specification(golden: &str) {
+    let lines = |text: &'static str| text.lines().map(str::trim).collect::<Vec<_>>();
+    let spec = lines(include_str!("../../../docs/protocol.md"));
+    let wanted: Vec<&str> = golden.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    assert!(spec.windows(wanted.len()).any(|w| w == wanted), "docs/protocol.md does not show\n{}", wanted.join("\n"));
+}
+
+/// `made` is what we write for it; the frame read back is returned for the other direction.
+#[track_caller]
+fn check(golden: &str, made: &[u8]) -> Frame {
+    let bytes = unhex(golden);
+    let shown = |b: &[u8]| b.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
+    assert_eq!(shown(made), shown(&bytes));
+    in_the_specification(golden);
+    let mut buf = BytesMut::from(&bytes[..]);
+    let frame = get_frame(&mut buf, 1 << 20).unwrap().expect("a whole frame");
+    assert!(buf.is_empty(), "one frame only");
+    frame
+}
+
+fn bytes_of(out: &OutBuf) -> &[u8] {
+    out.contiguous().expect("no segments")
+}
+
+const HELLO: &str = "
+    66 61 72 63 61 6c 6c 01                          # preface: \"farcall\", version 1
+    3d 00 00 00 01 00 00 00 00 00 00 00              # 61 bytes, Hello
+    02 10 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53   # 2 session
+    04 08 07 00 00 00 00 00 00 00                    # 4 incarnation 7
+    06 10 80 88 84 08 80 80 80 08 80 80 04 80 80 04 80 20   # 6 limits: frame 16843776, body 16777216, in_flight 65536, metadata 65536, bound_methods 4096
+    0d 0d 66 61 72 63 61 6c 6c 2f 30 2e 31 2e 30     # 13 software \"farcall/0.1.0\"
+";
+
+#[test]
+fn preface_and_hello() {
+    let hello = Hello { software: "farcall/0.1.0".into(), ..Hello::new([0x53; 16], 7, &Limits::default()) };
+    let opening = Session::<()>::opening(&hello);
+    assert_eq!(opening[..PREFACE_LEN], Preface::ours());
+    assert_eq!(Preface::parse(&unhex(HELLO)), Preface::Farcall(1));
+    let (preface, rest) = HELLO.trim_start_matches('\n').split_once('\n').unwrap();
+    in_the_specification(preface);
+    let frame = check(rest, &opening[PREFACE_LEN..]);
+    assert_eq!(control::expect_hello(frame).unwrap(), hello);
+}
+
+const FINGERPRINT: &str = "
+    01 16 01 00 00 00 04                             # version 1, tuple of 1: u32
+    1e e3 16 a9 8d 48 70 5d 4a 85 b2 5c 60 8f fe 8f  # its fingerprint
+";
+
+#[test]
+fn a_canonical_layout_and_its_fingerprint() {
+    let schema = TypeSchema::of::<(u32,)>();
+    let made = [&schema.canonical()[..], &schema.fingerprint().0].concat();
+    assert_eq!(made, unhex(FINGERPRINT), "{made:02x?}");
+    in_the_specification(FINGERPRINT);
+}
+
+const BIND: &str = "
+    76 00 00 00 02 00 00 00 01 00 00 00              # 118 bytes, Bind, first row 0, binding 1
+    05 63 6c 6f 63 6b 00 02 76 32                    # service \"clock\", group \"\", version \"v2\"
+    02                                               # 2 rows
+    03 67 65 74                                      # \"get\"
+    a1 a1 a1 a1 a1 a1 a1 a1 a1 a1 a1 a1 a1 a1 a1 a1  # arguments
+    a2 a2 a2 a2 a2 a2 a2 a2 a2 a2 a2 a2 a2 a2 a2 a2  # result
+    a3 a3 a3 a3 a3 a3 a3 a3 a3 a3 a3 a3 a3 a3 a3 a3  # error
+    00                                               # two-way
+    03 73 65 74                                      # \"set\"
+    b1 b1 b1 b1 b1 b1 b1 b1 b1 b1 b1 b1 b1 b1 b1 b1  # arguments
+    b2 b2 b2 b2 b2 b2 b2 b2 b2 b2 b2 b2 b2 b2 b2 b2  # result
+    b3 b3 b3 b3 b3 b3 b3 b3 b3 b3 b3 b3 b3 b3 b3 b3  # error
+    01                                               # one-way
+    00                                               # no options
+";
+
+/// The service of [`BIND`].
+fn clock() -> ServiceDescriptor {
+    use farcall_core::{MethodDescriptor, MethodTraits, Never, Prints};
+    let method = |name: &str, oneway: bool, n: u8| {
+        let traits = MethodTraits { oneway, ..MethodTraits::default() };
+        let built = MethodDescriptor::build::<(), (), Never>(name, None, "", &[], &format!("fn {name}()"), traits);
+        let print = |i: u8| Fingerprint([n + i; 16]);
+        MethodDescriptor { prints: Prints { args: print(1), result: print(2), error: print(3) }, ..built }
+    };
+    ServiceDescriptor {
+        name: "clock".into(),
+        foreign_name: None,
+        docs: String::new(),
+        version: "v2".into(),
+        group: String::new(),
+        methods: vec![method("get", false, 0xa0), method("set", true, 0xb0)],
+    }
+}
+
+struct Only(ServiceDescriptor);
+
+impl Catalogue for Only {
+    fn find(&self, name: &str, group: &str, version: &str) -> Result<(usize, &ServiceDescriptor), RpcError> {
+        assert_eq!((name, group, version), ("clock", "", "v2"));
+        Ok((0, &self.0))
+    }
+}
+
+/// A caller that has bound [`clock`], its buffer empty.
+fn caller() -> (Outbound<()>, OutBuf) {
+    let mut outbound = Outbound::new();
+    outbound.established(PeerLimits::BEFORE_HELLO, "peer".into());
+    assert_eq!(outbound.bind(1, &clock()).unwrap(), 0);
+    let mut out = OutBuf::default();
+    outbound.take(&mut out);
+    (outbound, out)
+}
+
+#[test]
+fn bind() {
+    let (_, out) = caller();
+    let frame = check(BIND, bytes_of(&out));
+    assert_eq!((frame.header.kind, frame.header.aux, frame.header.id), (Kind::Bind, 0, 1));
+    let row = |name: &str, n: u8, bits: u8| {
+        let print = |i: u8| Fingerprint([n + i; 16]);
+        BindRow { name: name.into(), args: print(1), result: print(2), error: print(3), bits }
+    };
+    let rows = vec![row("get", 0xa0, 0), row("set", 0xb0, 1)];
+    let bind = Bind { service: "clock".into(), group: String::new(), version: "v2".into(), rows, extra: Vec::new() };
+    assert_eq!(Bind::decode(&frame.payload).unwrap(), bind);
+    assert_eq!(bind.encode(), frame.payload);
+}
+
+const BOUND: &str = "
+    00 00 00 00 03 00 00 00 01 00 00 00              # Bound, all rows agree, binding 1
+";
+const BOUND_REFUSED: &str = "
+    7a 00 00 00 03 00 01 00 01 00 00 00              # 122 bytes, Bound, some rows are refused, binding 1
+    01                                               # 1 verdict
+    00 09 76                                         # row 0, FailedPrecondition, 118 bytes of text
+    63 6c 6f 63 6b 2e 67 65 74 3a 20 74 68 65 20 72 65 73 75 6c 74 20 64 69 66 66 65 72 73 20 62 65
+    74 77 65 65 6e 20 63 61 6c 6c 65 72 20 61 6e 64 20 70 72 6f 76 69 64 65 72 3b 20 74 68 65 20 70
+    72 6f 76 69 64 65 72 20 68 61 73 20 60 66 6e 20 67 65 74 28 29 60 3b 20 62 75 69 6c 64 20 62 6f
+    74 68 20 66 72 6f 6d 20 74 68 65 20 73 61 6d 65 20 74 79 70 65 73 # \"clock.get: the result differs between caller and provider; the provider has `fn get()`; build both from the same types\"
+";
+
+#[test]
+fn bound() {
+    let ask = |served: ServiceDescriptor| {
+        let (_, asked) = caller();
+        let frame = get_frame(&mut BytesMut::from(bytes_of(&asked)), 1 << 20).unwrap().unwrap();
+        let mut out = OutBuf::default();
+        Inbound::new(Limits::default()).on_bind(&frame, &Only(served), &mut out).unwrap();
+        bytes_of(&out).to_vec()
+    };
+    let told = |frame: &Frame| {
+        let (mut outbound, _) = caller();
+        outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload).unwrap();
+        outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b"") }, None)
+    };
+    let frame = check(BOUND, &ask(clock()));
+    assert!(told(&frame).is_ok());
+
+    let mut other = clock();
+    other.methods[0].prints.result.0[0] ^= 1;
+    let frame = check(BOUND_REFUSED, &ask(other));
+    let verdicts: Vec<Verdict> = compact::decode(&frame.payload).unwrap();
+    assert_eq!((verdicts.len(), verdicts[0].row, verdicts[0].code), (1, 0, Code::FailedPrecondition as u8));
+    assert_eq!(told(&frame).unwrap_err().message(), verdicts[0].message);
+}
+
+const CALL: &str = "
+    07 00 00 00 10 00 00 00 00 00 00 00              # 7 bytes, Call, row 0, call 0 (slot 0, generation 0)
+    00 00 00 00                                      # no deadline
+    01 02 03                                         # arguments
+";
+const CALL_DEADLINE: &str = "
+    07 00 00 00 10 00 00 00 00 00 00 00              # 7 bytes, Call, row 0, call 0 (slot 0, generation 0)
+    c8 00 00 00                                      # 200 ms left
+    01 02 03                                         # arguments
+";
+const CALL_OPTIONS: &str = "
+    34 00 00 00 10 01 00 00 00 00 00 00              # 52 bytes, Call with OPTIONS, row 0, call 0
+    00 00 00 00                                      # no deadline
+    2c                                               # 44 bytes of options
+    01 0c 01 06 74 65 6e 61 6e 74 03 62 6c 75        # 1 metadata: 1 pair, \"tenant\" \"blu\"
+    03 19 74 74 74 74 74 74 74 74 74 74 74 74 74 74 74 74 70 70 70 70 70 70 70 70 01   # 3 trace: id, span, flags
+    04 01 01                                         # 4 codec: JSON
+    5b 31 5d                                         # arguments \"[1]\"
+";
+const CALL_ONEWAY: &str = "
+    05 00 00 00 10 04 01 00 00 00 00 00              # 5 bytes, Call with ONEWAY, row 1, call 0
+    00 00 00 00                                      # no deadline
+    09                                               # arguments
+";
+
+/// One call as [`Outbound`] writes it, and what [`Inbound`] makes of it.
+#[track_caller]
+fn check_call(golden: &str, row: u16, deadline: Option<u64>, options: &CallOptions, body: &[u8]) {
+    let (mut outbound, mut out) = caller();
+    out = std::mem::take(&mut out);
+    out.advance(out.len());
+    let encoded = options.encode();
+    let start = Start { row, deadline, options: &encoded, body: Body::Copy(body) };
+    match row {
+        0 => drop(outbound.start(0, start, None).unwrap()),
+        _ => outbound.start_oneway(start).unwrap(),
+    }
+    outbound.take(&mut out);
+    let frame = check(golden, bytes_of(&out));
+
+    let mut inbound = Inbound::new(Limits::default());
+    let (_, bind) = caller();
+    let bind = get_frame(&mut BytesMut::from(bytes_of(&bind)), 1 << 20).unwrap().unwrap();
+    inbound.on_bind(&bind, &Only(clock()), &mut OutBuf::default()).unwrap();
+    let request = inbound.on_call(frame, &mut OutBuf::default()).unwrap().unwrap();
+    assert_eq!((request.id, request.oneway, request.method, request.deadline), (0, row == 1, row, deadline.map(|ms| ms as u32)));
+    assert_eq!((&request.options, &request.body[..]), (options, body));
+}
+
+#[test]
+fn call() {
+    check_call(CALL, 0, None, &CallOptions::default(), &[1, 2, 3]);
+    check_call(CALL_DEADLINE, 0, Some(200), &CallOptions::default(), &[1, 2, 3]);
+    check_call(CALL_ONEWAY, 1, None, &CallOptions::default(), &[9]);
+    let mut metadata = Metadata::default();
+    metadata.set("tenant", "blu").unwrap();
+    let trace = Some(Trace { trace_id: [0x74; 16], span_id: [0x70; 8], flags: 1 });
+    check_call(CALL_OPTIONS, 0, None, &CallOptions { metadata: Some(metadata), trace, codec: CodecId::Json }, b"[1]");
+}
+
+const REPLY_OK: &str = "
+    02 00 00 00 11 00 00 00 00 00 00 00              # 2 bytes, Reply, status 0, call 0
+    07 08                                            # result
+";
+const REPLY_APP_ERROR: &str = "
+    01 00 00 00 11 00 01 00 00 00 00 00              # 1 byte, Reply, status 1, call 0
+    05                                               # application error
+";
+const REPLY_FAILURE: &str = "
+    0e 00 00 00 11 00 02 00 00 00 00 00              # 14 bytes, Reply, status 2, call 0
+    08 01 05                                         # ResourceExhausted, not executed, stage 5 (server queue)
+    04 66 75 6c 6c                                   # \"full\"
+    01 01 74 02 78 79                                # 1 detail: type \"t\", value \"xy\"
+";
+
+/// What the caller of call 0 gets for a reply.
+fn answer(frame: Frame) -> Answer {
+    let (mut outbound, mut out) = caller();
+    let id = outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b"") }, Some(())).unwrap();
+    out.advance(out.len());
+    outbound.take(&mut out);
+    outbound.on_reply(frame.header, frame.payload).unwrap();
+    outbound.poll(id, |_| {}).unwrap()
+}
+
+#[test]
+fn reply() {
+    let made = |status: u16, body: &[u8]| {
+        let mut out = Vec::new();
+        let start = begin_reply(&mut out, 0, status);
+        out.extend_from_slice(body);
+        end_reply(&mut out, start);
+        out
+    };
+    let got = answer(check(REPLY_OK, &made(status::OK, &[7, 8])));
+    assert!(matches!(got, Answer::Ok(body) if body[..] == [7, 8]));
+    let got = answer(check(REPLY_APP_ERROR, &made(status::APP_ERROR, &[5])));
+    assert!(matches!(got, Answer::AppError(body) if body[..] == [5]));
+
+    let error = RpcError::not_executed(Code::ResourceExhausted, "full")
+        .with_stage(Stage::ServerQueue)
+        .with_detail(Detail { type_name: "t".into(), value: b"xy".to_vec() });
+    let mut out = OutBuf::default();
+    reply_failure(&mut out, 0, &error);
+    let frame = check(REPLY_FAILURE, bytes_of(&out));
+    assert_eq!(Failure::decode(&frame.payload).unwrap(), Failure::from_error(&error));
+    let Answer::Failed(e) = answer(frame) else { panic!() };
+    assert_eq!((e.code(), e.certainty(), e.stage(), e.message()), (error.code(), error.certainty(), error.stage(), "full"));
+    assert_eq!(e.details(), error.details());
+}
+
+const CANCEL: &str = "
+    00 00 00 00 12 00 00 00 00 00 00 00              # Cancel call 0
+";
+const VOID: &str = "
+    07 00 00 00 00 00 00 00 00 00 00 00              # 7 bytes, Void: was call 0, withdrawn
+    00 00 00 00                                      # skipped
+    01 02 03                                         # skipped
+";
+
+#[test]
+fn cancel_and_void() {
+    let cancelled = |taken: bool| {
+        let (mut outbound, mut out) = caller();
+        out.advance(out.len());
+        let id = outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(&[1, 2, 3]) }, Some(())).unwrap();
+        if taken {
+            outbound.take(&mut out);
+            out.advance(out.len());
+        }
+        outbound.cancel(id);
+        outbound.take(&mut out);
+        bytes_of(&out).to_vec()
+    };
+    let mut inbound = Inbound::new(Limits::default());
+    inbound.park(0, 77);
+    assert_eq!(inbound.on_cancel(check(CANCEL, &cancelled(true)).header.id), Some(77));
+    assert_eq!(check(VOID, &cancelled(false)).header.kind, Kind::Void);
+}
+
+const PING: &str = "
+    00 00 00 00 31 00 00 00 2a 00 00 00              # Ping, token 42
+";
+const PONG: &str = "
+    00 00 00 00 32 00 00 00 2a 00 00 00              # Pong, token 42
+";
+const GO_AWAY: &str = "
+    10 00 00 00 33 00 00 00 00 00 00 00              # 16 bytes, GoAway
+    03 00 00 00 00 00 00 00                          # call 3 was the last
+    0e                                               # Unavailable
+    6c 65 61 76 69 6e 67                             # \"leaving\"
+";
+
+#[test]
+fn ping_pong_and_go_away() {
+    let mut out = OutBuf::default();
+    out.frame(farcall_wire::Header::new(Kind::Ping, 0, 0, 42), &[]);
+    let ping = check(PING, bytes_of(&out));
+    let mut out = OutBuf::default();
+    control::pong(&ping, &mut out);
+    assert_eq!(check(PONG, bytes_of(&out)).header.kind, Kind::Pong);
+
+    let mut inbound = Inbound::new(Limits::default());
+    (0..3).for_each(|_| inbound.on_void());
+    let mut out = OutBuf::default();
+    inbound.drain(&RpcError::new(Code::Unavailable, "leaving"), &mut out);
+    let frame = check(GO_AWAY, bytes_of(&out));
+    let read = control::on_go_away(&frame.payload).unwrap();
+    assert_eq!((read.last, read.reason.code(), read.reason.message()), (3, Code::Unavailable, "leaving"));
+}
+
+#[test]
+fn numbers_of_flags_and_states() {
+    assert_eq!([flags::OPTIONS, flags::MORE, flags::ONEWAY, flags::STREAM], [1, 2, 4, 8]);
+    assert_eq!([flags::TARGET, flags::TARGET_METHOD, flags::TARGET_OBJECT, flags::TARGET_ANSWER], [0x30, 0, 0x10, 0x20]);
+    assert_eq!([status::OK, status::APP_ERROR, status::FAILURE], [0, 1, 2]);
+    assert!(CallOptions::take(&mut Bytes::from_static(&[0]), 100).unwrap().is_default(), "an empty block is allowed");
+}
