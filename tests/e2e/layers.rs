@@ -51,7 +51,8 @@ const THIRD_PARTY: &[&str] = &[
 ];
 
 /// Licences that put no condition on programs that use the crate.
-const LICENCES: &[&str] = &["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "Unicode-3.0", "Zlib", "MIT-0", "Unlicense", "ISC"];
+const LICENCES: &[&str] =
+    &["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "Unicode-3.0", "Zlib", "MIT-0", "Unlicense", "ISC"];
 
 /// What cargo knows of the workspace, for this machine's kind: other kinds' crates are not downloaded.
 fn metadata() -> &'static Value {
@@ -136,7 +137,10 @@ fn users_compile_nothing_unseen() {
     for package in seen.iter().map(|id| packages[id]).filter(|p| !p["source"].is_null()) {
         let name = text(&package["name"]);
         assert!(THIRD_PARTY.contains(&name), "{name} is new: say why in docs/decisions/dependencies.md, then list it here");
-        assert!(text(&package["source"]).starts_with("registry+https://github.com/rust-lang/crates.io-index"), "{name} is not from crates.io");
+        assert!(
+            text(&package["source"]).starts_with("registry+https://github.com/rust-lang/crates.io-index"),
+            "{name} is not from crates.io"
+        );
         let licence = text(&package["license"]);
         let mut choices = licence.split(" OR ").flat_map(|l| l.split('/'));
         let fine = |choice: &str| choice.split(" AND ").all(|l| LICENCES.contains(&l.trim_matches(['(', ')', ' '])));

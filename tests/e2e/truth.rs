@@ -1,10 +1,10 @@
 //! What a failed call says about itself is true: code, certainty, stage; and what a handler sees.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use farcall::{Limits, Stage, Trace, prelude::*};
+use farcall::{Ended, Limits, Observer, Outcome, Side, Stage, Trace, prelude::*};
 use farcall_tests::{Payment, PaymentClient, PaymentServer, Till, order};
 
 use crate::support::{Provider, run, serve, until};
@@ -44,8 +44,20 @@ fn expired_work_never_starts() {
     run(async {
         let (till, _server, client) = serve("tcp://127.0.0.1:0").await;
         let e = client.sure(1).deadline(Duration::ZERO).await.unwrap_err();
-        assert_eq!(e.code(), Code::DeadlineExceeded);
-        assert_eq!(till.begun.load(Ordering::SeqCst), u64::from(e.certainty() == Certainty::MaybeExecuted));
+        assert_eq!((e.code(), e.certainty()), (Code::DeadlineExceeded, Certainty::NotSent));
+        // The first call of the batch holds the provider up; meanwhile the second one's time runs out.
+        let seen = Arc::new(Seen::default());
+        let server =
+            Server::builder().serve(PaymentServer::shared(till.clone())).observe(seen.clone()).listen("tcp://127.0.0.1:0").await.unwrap();
+        let client = PaymentClient::connect(server.address()).await.unwrap();
+        client.status(1).await.unwrap();
+        let (held, late) = farcall::batch((client.hold(100), client.sure(1).deadline(20 * MS))).await;
+        held.unwrap();
+        let e = late.unwrap_err();
+        assert_eq!(e.code(), Code::DeadlineExceeded, "{e}");
+        until("the provider to refuse it", || seen.all().len() == 3).await;
+        assert_eq!(seen.all()[2], (Side::Server, "sure".into(), Ended::Failed(Code::DeadlineExceeded, Certainty::NotExecuted)));
+        assert_eq!(till.begun.load(Ordering::SeqCst), 0);
     });
 }
 
@@ -244,18 +256,53 @@ fn limits_are_named_and_refuse_before_sending() {
     });
 }
 
+#[derive(Default)]
+struct Seen(Mutex<Vec<(Side, String, Ended)>>);
+
+impl Observer for Seen {
+    fn ended(&self, o: &Outcome<'_>) {
+        self.0.lock().unwrap().push((o.side, o.method.to_owned(), o.ended));
+    }
+}
+
+impl Seen {
+    fn all(&self) -> Vec<(Side, String, Ended)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[test]
+fn an_observer_is_told_the_truth_in_the_corners() {
+    run(async {
+        let seen = Arc::new(Seen::default());
+        // A call dropped while it connects was never sent.
+        let nobody = PaymentClient::connect("tcp://127.0.0.1:1").observe(seen.clone()).lazy().unwrap();
+        drop(nobody.status(1).send());
+        until("the drop to be seen", || seen.all().len() == 1).await;
+        let Ended::Failed(_, certainty) = seen.all()[0].2 else { panic!("{:?}", seen.all()) };
+        assert_eq!(certainty, Certainty::NotSent);
+        // A handler that outlives its connection is seen to end, and it ran.
+        let seen = Arc::new(Seen::default());
+        let till = Arc::new(Till::default());
+        let server =
+            Server::builder().serve(PaymentServer::shared(till.clone())).observe(seen.clone()).listen("tcp://127.0.0.1:0").await.unwrap();
+        let client = PaymentClient::connect(server.address()).await.unwrap();
+        let sure = client.sure(50).send();
+        until("the handler to begin", || till.begun.load(Ordering::SeqCst) == 1).await;
+        drop((sure, client));
+        until("its end to be seen", || seen.all().len() == 1).await;
+        assert_eq!(seen.all(), [(Side::Server, "sure".to_owned(), Ended::Ok)]);
+        // A handler may fail with any code: it ran all the same.
+        let relay =
+            Server::builder().serve(RelayServer::new(RelayTo(nobody))).observe(seen.clone()).listen("tcp://127.0.0.1:0").await.unwrap();
+        let client = RelayClient::connect(relay.address()).await.unwrap();
+        client.relay().await.unwrap_err();
+        assert_eq!(seen.all()[1].2, Ended::Failed(Code::Unavailable, Certainty::MaybeExecuted));
+    });
+}
+
 #[test]
 fn an_observer_sees_both_sides_of_every_call() {
-    use farcall::{Ended, Observer, Outcome, Side};
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    struct Seen(Mutex<Vec<(Side, String, Ended)>>);
-    impl Observer for Seen {
-        fn ended(&self, o: &Outcome<'_>) {
-            self.0.lock().unwrap().push((o.side, o.method.to_owned(), o.ended));
-        }
-    }
     run(async {
         let seen = Arc::new(Seen::default());
         let server =
@@ -266,7 +313,7 @@ fn an_observer_sees_both_sides_of_every_call() {
         client.panics("x".into()).await.unwrap_err();
         client.note("n".into()).await.unwrap();
         client.slow(1).await.unwrap();
-        let mut all = seen.0.lock().unwrap().clone();
+        let mut all = seen.all();
         all.sort_by_key(|(side, _, _)| *side == Side::Server);
         let of = |side| all.iter().filter(|s| s.0 == side).map(|s| (s.1.as_str(), s.2)).collect::<Vec<_>>();
         let internal = Ended::Failed(Code::Internal, Certainty::MaybeExecuted);
@@ -286,5 +333,45 @@ fn the_trait_is_object_free_but_generic_code_takes_it() {
         let call = assert_send(client.status(7));
         assert_send(call.await).unwrap();
         assert_send(Payment::status(&client, 7)).await.unwrap();
+    });
+}
+
+/// A request that is half written when something else is to be sent: the peer must not see the two
+/// mixed up.
+#[test]
+fn a_pong_does_not_land_inside_a_half_written_request() {
+    use farcall_wire::{Header, Kind, PREFACE_LEN, Session, get_frame};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    run(async {
+        let (ours, mut theirs) = tokio::io::duplex(1000);
+        let session = Session::<()>::new([1; 16], 1, &Limits::default());
+        theirs.write_all(&Session::<()>::opening(&session.hello)).await.unwrap();
+        let client = PaymentClient::from(farcall::Channel::over(farcall::Io::boxed(ours), Limits::default()).await.unwrap());
+        let large = client.echo(vec![7; 100_000]).send();
+        let mut read = bytes::BytesMut::new();
+        let mut kinds = Vec::new();
+        while kinds.last() != Some(&Kind::Pong) {
+            assert!(theirs.read_buf(&mut read).await.unwrap() > 0, "{kinds:?}");
+            if kinds.is_empty() && read.len() > PREFACE_LEN {
+                let _ = read.split_to(PREFACE_LEN);
+                kinds.push(Kind::Void);
+            }
+            while !kinds.is_empty()
+                && let Some(frame) = get_frame(&mut read, 1 << 20).unwrap()
+            {
+                if frame.header.kind == Kind::Call {
+                    assert_eq!(frame.payload[frame.payload.len() - 100_000..], [7; 100_000]);
+                }
+                kinds.push(frame.header.kind);
+                if frame.header.kind == Kind::Bind {
+                    // The pipe is full of the request behind it; now a Ping comes the other way.
+                    theirs.write_all(&Header::new(Kind::Ping, 0, 0, 5).to_bytes()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        assert_eq!(kinds[1..], [Kind::Hello, Kind::Bind, Kind::Call, Kind::Pong]);
+        drop(large);
     });
 }

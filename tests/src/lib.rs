@@ -87,6 +87,8 @@ pub trait Payment {
     async fn slow(&self, ms: u64) -> Reply<u64>;
     /// Answers after a while; always runs to its end.
     async fn sure(&self, ms: u64) -> Reply<u64>;
+    /// Holds up its connection: it blocks where it should wait.
+    async fn hold(&self, ms: u64) -> Reply<()>;
     /// Panics.
     async fn panics(&self, text: String) -> Reply<()>;
     /// Gives the bytes back.
@@ -152,6 +154,11 @@ impl Payment for Till {
 
     async fn sure(&self, ms: u64) -> Reply<u64> {
         Ok(self.wait(ms).await)
+    }
+
+    async fn hold(&self, ms: u64) -> Reply<()> {
+        std::thread::sleep(Duration::from_millis(ms));
+        Ok(())
     }
 
     async fn panics(&self, text: String) -> Reply<()> {

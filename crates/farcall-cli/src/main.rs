@@ -1,1 +1,57 @@
-fn main() {}
+//! The command `farcall`: looks at a running provider and calls its methods without a stub.
+//!
+//! It is a client of the built-in service `farcall.Meta` and knows nothing of a provider that this
+//! service does not tell. Arguments travel as JSON; what is checked here is checked again there.
+
+mod args;
+mod call;
+mod describe;
+mod failure;
+mod find;
+mod json;
+mod provider;
+mod text;
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use args::Command;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let done = args::parse(lexopt::Parser::from_env()).and_then(run).and_then(|output| print(&output));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // With stderr closed there is nobody left to tell; the exit code still says it.
+            let _ = std::io::stderr().write_all(failure.to_string().as_bytes());
+            failure.exit_code()
+        }
+    }
+}
+
+/// Runs a command; what it returns goes to stdout.
+fn run(command: Command) -> Result<String, Failure> {
+    match command {
+        Command::Print(text) => Ok(text),
+        Command::Describe(options) => on_a_runtime(describe::run(options)),
+        Command::Call(options) => on_a_runtime(call::run(options)),
+    }
+}
+
+fn on_a_runtime<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Io)?;
+    let done = runtime.block_on(command);
+    // A name that is still being looked up must not hold up the exit.
+    runtime.shutdown_background();
+    done
+}
+
+/// A reader that has seen enough, such as `head`, closes the pipe: no error.
+fn print(output: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(output.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::Io(e)),
+        _ => Ok(()),
+    }
+}

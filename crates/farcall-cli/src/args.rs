@@ -1,0 +1,320 @@
+//! The command line: what it may say, and the help that tells so.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use farcall::{Metadata, StaticResolver};
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::failure::Failure;
+use crate::find::nearest;
+
+/// What the user wants.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Command {
+    /// Help, or the version.
+    Print(String),
+    Describe(Describe),
+    Call(Call),
+}
+
+/// `farcall describe`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Describe {
+    pub(crate) address: String,
+    /// Only this one.
+    pub(crate) service: Option<String>,
+    pub(crate) json: bool,
+    pub(crate) timeout: Duration,
+}
+
+/// `farcall call`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Call {
+    pub(crate) address: String,
+    pub(crate) service: String,
+    pub(crate) method: String,
+    pub(crate) arguments: Arguments,
+    /// Told apart by these if the name is served more than once.
+    pub(crate) group: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) metadata: Metadata,
+    pub(crate) timeout: Duration,
+}
+
+/// Where the JSON is.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Arguments {
+    None,
+    Text(String),
+    Stdin,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+const HELP: &str = "\
+farcall looks at a running farcall provider and calls it.
+
+usage:
+  farcall describe ADDR [SERVICE]              what is served there
+  farcall call ADDR SERVICE.METHOD ['JSON']    a call without a stub
+  farcall COMMAND --help                       more about a command
+  farcall --version
+
+ADDR is tcp://HOST:PORT or unix:/PATH; several, separated by commas, are tried in order.
+
+exit code: 0 done; 1 no connection, or the call failed; 2 wrong usage, nothing was called; 3 the
+method answered with its own error
+";
+
+const DESCRIBE: &str = "\
+farcall describe ADDR [SERVICE]
+
+Prints every service at ADDR, or only SERVICE: its names, group and version, docs, and of every
+method the id, the signature, what may be done with it, docs, the fingerprints of arguments, result
+and error, and the types it uses. Two sides whose fingerprints differ do not understand each other.
+
+options:
+  --json          for machines
+  --timeout TIME  to connect, and again to answer: 500ms, 2s, 1m; default 5s
+";
+
+const CALL: &str = "\
+farcall call ADDR SERVICE.METHOD ['JSON']
+
+Calls a method: asks the provider for its description, checks the JSON against the names of the
+parameters and sends it. The result goes to stdout as JSON. The method's own error goes to stderr as
+JSON (exit code 3), any other failure as text with its code, its stage, and whether the method may
+have run (exit code 1). If anything is wrong with what you wrote (exit code 2), nothing was called.
+
+JSON is an object with a member per parameter: '{\"order\": 7, \"cents\": 250}'. A parameter of type
+Option may be left out. A method without parameters needs no JSON. A method with one parameter, such
+as f(order: Order), also takes its value alone, unless that is an object with a member of the
+parameter's name: then write '{\"order\": {...}}'. \"-\" reads the JSON from stdin. A value that starts
+with a minus goes behind \"--\".
+
+A one-way method has no result, not even an error: the command ends once the provider has the call.
+
+options:
+  --deadline TIME      for the call: 500ms, 2s, 1m; default 10s
+  --meta KEY=VALUE     metadata beside the arguments; may be repeated
+  --group NAME         if SERVICE is served in several groups
+  --service-version V  if SERVICE is served in several versions
+  --timeout TIME       to connect, and again to get the description; default 5s
+";
+
+/// Reads the command line.
+pub(crate) fn parse(mut args: Parser) -> Result<Command, Failure> {
+    match next(&mut args)? {
+        None => Err(usage(format!("which command?\n\n{}", HELP.trim_end()))),
+        Some(Arg::Long("help") | Arg::Short('h')) => Ok(Command::Print(HELP.to_owned())),
+        Some(Arg::Long("version") | Arg::Short('V')) => Ok(Command::Print(format!("farcall {}\n", env!("CARGO_PKG_VERSION")))),
+        Some(Arg::Value(command)) => match &*text(command)? {
+            "describe" => describe(args),
+            "call" => call(args),
+            "help" => Ok(Command::Print(HELP.to_owned())),
+            other => Err(usage(format!("no command {other:?}{}; there are describe and call", did_you_mean(other, &["describe", "call"])))),
+        },
+        Some(other) => Err(unknown(&other, &["help", "version"], "farcall --help")),
+    }
+}
+
+fn describe(mut args: Parser) -> Result<Command, Failure> {
+    let mut options = Describe { address: String::new(), service: None, json: false, timeout: TIMEOUT };
+    let mut values = Vec::new();
+    while let Some(arg) = next(&mut args)? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(DESCRIBE.to_owned())),
+            Arg::Long("json") => options.json = true,
+            Arg::Long("timeout") => options.timeout = time("--timeout", &mut args)?,
+            Arg::Value(value) => values.push(text(value)?),
+            other => return Err(unknown(&other, &["help", "json", "timeout"], "farcall describe --help")),
+        }
+    }
+    let mut values = values.into_iter();
+    options.address = address(values.next(), "farcall describe ADDR [SERVICE]")?;
+    options.service = values.next();
+    match values.next() {
+        Some(more) => Err(usage(format!("{more:?} is one too many: farcall describe ADDR [SERVICE]"))),
+        None => Ok(Command::Describe(options)),
+    }
+}
+
+fn call(mut args: Parser) -> Result<Command, Failure> {
+    const USAGE: &str = "farcall call ADDR SERVICE.METHOD ['JSON']";
+    let (mut group, mut version, mut deadline, mut timeout) = (None, None, None, TIMEOUT);
+    let mut metadata = Metadata::default();
+    let mut values = Vec::new();
+    while let Some(arg) = next(&mut args)? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CALL.to_owned())),
+            Arg::Long("deadline") => deadline = Some(time("--deadline", &mut args)?),
+            Arg::Long("timeout") => timeout = time("--timeout", &mut args)?,
+            Arg::Long("group") => group = Some(value(&mut args)?),
+            Arg::Long("service-version") => version = Some(value(&mut args)?),
+            Arg::Long("meta") => add_metadata(&mut metadata, &value(&mut args)?)?,
+            Arg::Value(value) => values.push(text(value)?),
+            Arg::Short(digit @ '0'..='9') => {
+                return Err(usage(format!(
+                    "no option -{digit}; a negative number goes behind --: farcall call ADDR SERVICE.METHOD -- -{digit}"
+                )));
+            }
+            other => {
+                let known = ["help", "deadline", "timeout", "group", "service-version", "meta"];
+                return Err(unknown(&other, &known, "farcall call --help"));
+            }
+        }
+    }
+    let mut values = values.into_iter();
+    let address = address(values.next(), USAGE)?;
+    let Some(target) = values.next() else { return Err(usage(format!("which method? {USAGE}"))) };
+    // A service's name may hold dots, a method's cannot.
+    let Some((service, method)) = target.rsplit_once('.').filter(|(s, m)| !s.is_empty() && !m.is_empty()) else {
+        return Err(usage(format!("{target:?} is not SERVICE.METHOD: {USAGE}")));
+    };
+    let arguments = match values.next() {
+        None => Arguments::None,
+        Some(text) if text == "-" => Arguments::Stdin,
+        Some(text) => Arguments::Text(text),
+    };
+    if let Some(more) = values.next() {
+        return Err(usage(format!("{more:?} is one too many; is the JSON in single quotes? {USAGE}")));
+    }
+    let (service, method) = (service.to_owned(), method.to_owned());
+    Ok(Command::Call(Call { address, service, method, arguments, group, version, deadline, metadata, timeout }))
+}
+
+fn usage(why: impl Into<String>) -> Failure {
+    Failure::Usage(why.into())
+}
+
+fn next(args: &mut Parser) -> Result<Option<Arg<'_>>, Failure> {
+    args.next().map_err(|e| usage(e.to_string()))
+}
+
+fn value(args: &mut Parser) -> Result<String, Failure> {
+    args.value().map_err(|e| usage(e.to_string())).and_then(text)
+}
+
+fn text(value: OsString) -> Result<String, Failure> {
+    value.string().map_err(|e| usage(e.to_string()))
+}
+
+fn unknown(arg: &Arg<'_>, known: &[&str], help: &str) -> Failure {
+    match arg {
+        Arg::Long(name) => usage(format!("no option --{name}{}; see {help}", did_you_mean_option(name, known))),
+        Arg::Short(name) => usage(format!("no option -{name}; see {help}")),
+        Arg::Value(value) => usage(format!("{value:?} is one too many; see {help}")),
+    }
+}
+
+fn did_you_mean_option(name: &str, known: &[&str]) -> String {
+    nearest(name, known.iter().copied()).map_or_else(String::new, |n| format!(", did you mean --{n}?"))
+}
+
+fn did_you_mean(name: &str, known: &[&str]) -> String {
+    nearest(name, known.iter().copied()).map_or_else(String::new, |n| format!(", did you mean {n}?"))
+}
+
+fn address(given: Option<String>, help: &str) -> Result<String, Failure> {
+    let Some(address) = given else { return Err(usage(format!("which address? {help}"))) };
+    match StaticResolver::parse(&address) {
+        Ok(_) if address.split(',').any(|a| a.trim().starts_with("mem:")) => {
+            Err(usage(format!("address {address:?}: a mem: address is inside one process and cannot be reached from another")))
+        }
+        Ok(_) => Ok(address),
+        Err(e) => Err(usage(e.message())),
+    }
+}
+
+fn add_metadata(metadata: &mut Metadata, pair: &str) -> Result<(), Failure> {
+    match pair.split_once('=') {
+        Some((key, value)) => metadata.set(key, value).map_err(|e| usage(format!("--meta: {}", e.message()))),
+        None => Err(usage(format!("--meta {pair:?}: write KEY=VALUE"))),
+    }
+}
+
+fn time(option: &str, args: &mut Parser) -> Result<Duration, Failure> {
+    let given = value(args)?;
+    duration(&given).ok_or_else(|| usage(format!("{option} {given:?}: write a time above zero with its unit, such as 500ms, 2s or 1m")))
+}
+
+/// A whole number and its unit.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => return None,
+    };
+    let total = number.parse::<u64>().ok()?.checked_mul(milliseconds)?;
+    // Sixty years are for ever, and further ones overflow clocks.
+    (1..=60 * 365 * 86_400_000).contains(&total).then(|| Duration::from_millis(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &str) -> Result<Command, String> {
+        parse(Parser::from_args(words.split_whitespace())).map_err(|e| e.to_string())
+    }
+
+    fn call_of(words: &str) -> Call {
+        match parse_words(words) {
+            Ok(Command::Call(call)) => call,
+            other => panic!("{words}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, ms) in [("500ms", 500), ("2s", 2000), ("1m", 60_000)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "5", "s", "0s", "-1s", "1h", "1.5s", "99999999999999999999s", "18446744073709551615m"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_service_name_may_hold_dots() {
+        let call = call_of("call tcp://h:1 farcall.Meta.services");
+        assert_eq!((&*call.service, &*call.method, call.arguments), ("farcall.Meta", "services", Arguments::None));
+    }
+
+    #[test]
+    fn options_stand_anywhere() {
+        let call = call_of("call --deadline 2s tcp://h:1 --meta a=b=c P.pay --meta=d= -");
+        assert_eq!((call.deadline, &call.arguments), (Some(Duration::from_secs(2)), &Arguments::Stdin));
+        assert_eq!(call.metadata.iter().collect::<Vec<_>>(), [("a", "b=c"), ("d", "")]);
+        assert_eq!(call_of("call tcp://h:1 P.add -- -5").arguments, Arguments::Text("-5".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (words, advice) in [
+            ("", "usage:"),
+            ("desribe", "did you mean describe?"),
+            ("--jsn", "no option --jsn"),
+            ("describe", "which address?"),
+            ("describe localhost:1", "did you mean \"tcp://localhost:1\"?"),
+            ("describe mem:x", "inside one process"),
+            ("describe tcp://h:1 A B", "\"B\" is one too many"),
+            ("describe tcp://h:1 --jsn", "did you mean --json?"),
+            ("call tcp://h:1", "which method?"),
+            ("call tcp://h:1 pay", "not SERVICE.METHOD"),
+            ("call tcp://h:1 P.pay {a: 1}", "single quotes"),
+            ("call tcp://h:1 P.add -5", "-- -5"),
+            ("call tcp://h:1 P.pay --deadline 5", "500ms"),
+            ("call tcp://h:1 P.pay --meta x", "KEY=VALUE"),
+            ("call tcp://h:1 P.pay --meta Ten=x", "write \"ten\""),
+        ] {
+            let e = parse_words(words).unwrap_err();
+            assert!(e.starts_with("farcall: ") && e.contains(advice), "{words}: {e}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `farcall call`: a call without a stub.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use farcall::{Code, CodecId, Invoke, RawCall, RawReply, RpcError, Stage};
+
+use crate::args::{Arguments, Call};
+use crate::failure::Failure;
+use crate::{find, json, provider};
+
+/// Makes the call; its result is to be printed.
+pub(crate) async fn run(options: Call) -> Result<String, Failure> {
+    let written = read(options.arguments)?;
+    if let Some(written) = &written {
+        json::check(written).map_err(Failure::Usage)?;
+    }
+    let (meta, services) = provider::ask(&options.address, options.timeout).await?;
+    let target = (options.service.as_str(), options.method.as_str());
+    let service = find::service(&services, target, options.group.as_deref(), options.version.as_deref())?;
+    let row = find::method(service, &options.method)?;
+    let method = &service.methods[row];
+    let args = json::arguments(written.as_deref(), method).map_err(|why| Failure::Usage(format!("{}.{}: {why}", target.0, target.1)))?;
+    let call = RawCall {
+        service: Arc::new(service.to_descriptor()),
+        method: row,
+        codec: CodecId::Json,
+        args: args.clone().into(),
+        metadata: options.metadata,
+        deadline: options.deadline,
+    };
+    let reply = meta.channel().invoke(call).await.map_err(|e| failed(e, &args))?;
+    if method.oneway {
+        // Frames are handled in order: once this is answered, the provider has the call.
+        meta.services().deadline(options.timeout).await?;
+        return Ok(String::new());
+    }
+    match reply {
+        RawReply::Ok(body) => pretty(&body),
+        RawReply::AppError(body) => pretty(&body).and_then(|error| Err(Failure::App(error.trim_end().to_owned()))),
+    }
+}
+
+fn read(arguments: Arguments) -> Result<Option<String>, Failure> {
+    match arguments {
+        Arguments::None => Ok(None),
+        Arguments::Text(text) => Ok(Some(text)),
+        Arguments::Stdin => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(Failure::Io)?;
+            Ok(Some(text))
+        }
+    }
+}
+
+fn pretty(body: &[u8]) -> Result<String, Failure> {
+    json::pretty(body)
+        .map_err(|e| RpcError::new(Code::Internal, format!("the provider's answer is not JSON: {e}")).with_stage(Stage::Result).into())
+}
+
+/// A provider that cannot read an argument says at which line and column of the JSON; which argument
+/// that is can be told here, where the JSON is.
+fn failed(error: RpcError, args: &str) -> Failure {
+    let place = match (error.code(), error.stage()) {
+        (Code::InvalidArgument, Some(Stage::Decode)) => line_and_column(error.message()).and_then(|(l, c)| json::value_at(args, l, c)),
+        _ => None,
+    };
+    Failure::Rpc { error, place }
+}
+
+fn line_and_column(message: &str) -> Option<(usize, usize)> {
+    let (_, place) = message.rsplit_once(" at line ")?;
+    let (line, column) = place.split_once(" column ")?;
+    Some((line.parse().ok()?, column.parse().ok()?))
+}

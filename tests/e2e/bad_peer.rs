@@ -1,0 +1,701 @@
+//! Peers that are not there, are something else, or break the protocol: what the user of the
+//! library and of the command line is told, and that nobody else notices.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use farcall::prelude::*;
+use farcall::{Limits, Stage};
+use farcall_wire::{Bind, Failure, Frame, Header, Hello, Kind, Preface, Session, control, flags, get_frame, status};
+use tokio::sync::Semaphore;
+
+use crate::cli;
+
+/// Longer than anything takes that works.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs `f`, and no longer than `limit`.
+pub(crate) fn within<T: Send + 'static>(limit: Duration, f: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::spawn(move || sender.send(f()));
+    match receiver.recv_timeout(limit) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => panic!("not done within {limit:?}"),
+        Err(RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(_) => unreachable!("the result was sent"),
+        },
+    }
+}
+
+/// A port on which nobody listens.
+pub(crate) fn unused_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A path for a unix socket that no other test uses.
+pub(crate) fn socket_path(name: &str) -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("farcall-{name}-{}-{number}.sock", std::process::id()))
+}
+
+/// The service of these tests.
+#[farcall::service]
+pub(crate) trait Echo {
+    async fn echo(&self, bytes: Vec<u8>) -> Reply<Vec<u8>>;
+    /// `len` bytes.
+    async fn make(&self, len: u32) -> Reply<Vec<u8>>;
+    /// Answers once the test allows it.
+    async fn hold(&self) -> Reply<u8>;
+    async fn panic(&self) -> Reply<u8>;
+    /// Panics after it had to wait.
+    async fn panic_late(&self) -> Reply<u8>;
+    fn panic_blocking(&self) -> Reply<u8>;
+    #[farcall(oneway)]
+    async fn panic_oneway(&self);
+}
+
+struct Parrot {
+    allowed: Arc<Semaphore>,
+}
+
+impl Echo for Parrot {
+    async fn echo(&self, bytes: Vec<u8>) -> Reply<Vec<u8>> {
+        Ok(bytes)
+    }
+    async fn make(&self, len: u32) -> Reply<Vec<u8>> {
+        Ok(vec![7; len as usize])
+    }
+    async fn hold(&self) -> Reply<u8> {
+        self.allowed.acquire().await.unwrap().forget();
+        Ok(1)
+    }
+    async fn panic(&self) -> Reply<u8> {
+        panic!("the till is on fire")
+    }
+    async fn panic_late(&self) -> Reply<u8> {
+        tokio::task::yield_now().await;
+        panic!("the till is {}", "still on fire")
+    }
+    fn panic_blocking(&self) -> Reply<u8> {
+        std::panic::panic_any(7)
+    }
+    async fn panic_oneway(&self) {
+        panic!("nobody hears this")
+    }
+}
+
+/// A server that bad peers come to, and a good client that must not notice.
+struct House {
+    server: Server,
+    good: EchoClient,
+    allowed: Arc<Semaphore>,
+}
+
+impl House {
+    fn open(limits: Limits) -> House {
+        let allowed = Arc::new(Semaphore::new(0));
+        let parrot = EchoServer::new(Parrot { allowed: Arc::clone(&allowed) });
+        let server = Server::builder().serve(parrot).limits(limits).listen("tcp://127.0.0.1:0").wait().unwrap();
+        let good = EchoClient::connect(server.address()).wait().unwrap();
+        House { server, good, allowed }
+    }
+
+    /// The client of before and a new one are both answered.
+    #[track_caller]
+    fn still_answers(&self) {
+        assert_eq!(self.good.echo(vec![1, 2]).wait().unwrap(), [1, 2]);
+        let fresh = EchoClient::connect(self.server.address()).wait().unwrap();
+        assert_eq!(fresh.echo(vec![3]).wait().unwrap(), [3]);
+    }
+
+    fn socket(&self) -> Raw {
+        let address = self.server.address().to_string();
+        Raw::new(TcpStream::connect(address.strip_prefix("tcp://").unwrap()).unwrap())
+    }
+
+    /// A peer that has said hello and may now misbehave.
+    fn raw(&self) -> Raw {
+        let mut raw = self.socket();
+        raw.say_hello();
+        raw.hear_hello();
+        raw
+    }
+}
+
+/// One end of a link whose bytes a test writes by hand.
+struct Raw {
+    stream: TcpStream,
+    read: BytesMut,
+    /// The other side closed without having read everything: its last words may be lost on the way.
+    reset: bool,
+}
+
+fn frame(kind: Kind, bits: u8, aux: u16, id: u32, payload: &[u8]) -> Vec<u8> {
+    let header = Header { len: payload.len() as u32, ..Header::new(kind, bits, aux, id) };
+    [&header.to_bytes()[..], payload].concat()
+}
+
+fn opening() -> Vec<u8> {
+    Session::<()>::opening(&Hello::new([9; 16], 1, &Limits::default()))
+}
+
+impl Raw {
+    fn new(stream: TcpStream) -> Raw {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Raw { stream, read: BytesMut::new(), reset: false }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    fn say_hello(&mut self) {
+        self.send(&opening());
+    }
+
+    /// Waits for more bytes; `false` if there are no more.
+    fn more(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        match self.stream.read(&mut bytes) {
+            Ok(n) => {
+                self.read.extend_from_slice(&bytes[..n]);
+                n > 0
+            }
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => {
+                self.reset = true;
+                false
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    fn hear_hello(&mut self) -> Hello {
+        while self.read.len() < Preface::ours().len() {
+            assert!(self.more(), "closed before its preface");
+        }
+        assert_eq!(self.read.split_to(Preface::ours().len())[..], Preface::ours());
+        control::expect_hello(self.frame().expect("closed before its hello")).unwrap()
+    }
+
+    /// The next frame; `None` at the end.
+    fn frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = get_frame(&mut self.read, 1 << 24).unwrap() {
+                return Some(frame);
+            }
+            if !self.more() {
+                return None;
+            }
+        }
+    }
+
+    /// The next frame of this kind.
+    #[track_caller]
+    fn frame_of(&mut self, kind: Kind) -> Frame {
+        loop {
+            let frame = self.frame().unwrap_or_else(|| panic!("closed before a {kind:?} frame"));
+            if frame.header.kind == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// The GoAway frame and the end of the link after it.
+    #[track_caller]
+    fn hung_up(&mut self) -> RpcError {
+        let go_away = control::on_go_away(&self.frame_of(Kind::GoAway).payload).unwrap();
+        assert_eq!((self.frame(), self.reset), (None, false), "a GoAway is the last frame");
+        go_away.reason
+    }
+
+    /// Everything until the end, as text.
+    fn text(&mut self) -> String {
+        while self.more() {}
+        String::from_utf8_lossy(&self.read).into_owned()
+    }
+
+    /// Binds the service of these tests; its rows start at 0.
+    fn bind(&mut self) {
+        self.send(&frame(Kind::Bind, 0, 0, 1, &Bind::of(EchoClient::descriptor()).encode()));
+        assert_eq!(self.frame_of(Kind::Bound).header.aux, 0);
+    }
+}
+
+/// A peer to connect to, whose every connection goes by this script. Returns its address.
+fn peer(script: impl Fn(Raw) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    thread::spawn(move || listener.incoming().for_each(|stream| script(Raw::new(stream.unwrap()))));
+    address
+}
+
+/// What connecting to `address` fails with, in the library and at the command line.
+#[track_caller]
+fn check_connect(address: &str, code: Code, stage: Stage, advice: &[&str]) {
+    let (to, limits) = (address.to_owned(), Limits { handshake: Duration::from_millis(300), ..Limits::default() });
+    let e = within(PATIENCE, move || EchoClient::connect(to).limits(limits).wait().err().unwrap());
+    assert_eq!((e.code(), e.certainty(), e.stage()), (code, Certainty::NotSent, Some(stage)), "{e}");
+    for text in advice {
+        assert!(e.message().contains(text), "{text:?} is not in\n{e}");
+    }
+    let ran = cli::run(&["describe", "--timeout", "300ms", address]);
+    if e.code() == Code::InvalidArgument && stage == Stage::Resolve || address.starts_with("mem:") {
+        return ran.check(2, &[], if address.starts_with("mem:") { &["inside one process"] } else { advice });
+    }
+    let (code, stage) = (format!("code       {code}"), format!("stage      {stage}"));
+    ran.check(1, &[], advice);
+    ran.check(1, &[], &["farcall: ", "certainty  not sent", &code, &stage]);
+}
+
+#[test]
+fn an_address_that_leads_nowhere() {
+    check_connect("127.0.0.1:1", Code::InvalidArgument, Stage::Resolve, &["did you mean \"tcp://127.0.0.1:1\"?"]);
+    check_connect("http://h:1", Code::InvalidArgument, Stage::Resolve, &["scheme \"http\" is not known", "tcp://HOST:PORT"]);
+    check_connect("tcp://h:99999", Code::InvalidArgument, Stage::Resolve, &["0 to 65535"]);
+    let nobody = ["nobody listens there: is the provider running, is the address right?"];
+    check_connect(&format!("tcp://127.0.0.1:{}", unused_port()), Code::Unavailable, Stage::Connect, &nobody);
+    check_connect("mem:nobody", Code::Unavailable, Stage::Connect, &nobody);
+    let path = socket_path("nobody");
+    check_connect(
+        &format!("unix:{}", path.display()),
+        Code::Unavailable,
+        Stage::Connect,
+        &["there is no such socket", "is the path right?"],
+    );
+    // A socket file whose process is gone.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    check_connect(&format!("unix:{}", path.display()), Code::Unavailable, Stage::Connect, &nobody);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_host_that_does_not_resolve() {
+    let e = within(PATIENCE, || EchoClient::connect("tcp://no-such-host.invalid:1").wait().err().unwrap());
+    assert_eq!((e.code(), e.certainty(), e.stage()), (Code::Unavailable, Certainty::NotSent, Some(Stage::Resolve)), "{e}");
+    assert!(
+        e.message().contains("the host name \"no-such-host.invalid\" cannot be resolved") && e.message().contains("check its spelling"),
+        "{e}"
+    );
+    cli::run(&["describe", "tcp://no-such-host.invalid:1"]).check(1, &[], &["cannot be resolved", "stage      resolving the address"]);
+}
+
+#[test]
+fn a_peer_that_is_no_farcall_peer() {
+    let http = peer(|mut raw| {
+        raw.more();
+        raw.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    });
+    check_connect(&http, Code::InvalidArgument, Stage::Connect, &["not a farcall peer", "HTTP/1.1 400", "is the port right?"]);
+    // Whether it has read the hello or not, and so resets the connection, is all the same.
+    let closes = ["closed the connection without a hello", "may not be a farcall port"];
+    check_connect(&peer(drop), Code::Unavailable, Stage::Connect, &closes);
+    let reads = peer(|mut raw| {
+        raw.more();
+    });
+    check_connect(&reads, Code::Unavailable, Stage::Connect, &closes);
+    let silent = peer(|mut raw| while raw.more() {});
+    check_connect(&silent, Code::Unavailable, Stage::Connect, &["no hello within 300 ms", "something other than a farcall port"]);
+}
+
+#[test]
+fn a_peer_of_another_version() {
+    let (sender, told) = mpsc::channel();
+    let newer = peer(move |mut raw| {
+        raw.send(b"farcall\x09");
+        raw.hear_hello();
+        sender.send(raw.hung_up()).unwrap();
+    });
+    check_connect(
+        &newer,
+        Code::Unimplemented,
+        Stage::Connect,
+        &["the peer speaks farcall protocol 9, this side 1", "use the same major version"],
+    );
+    let told = told.recv_timeout(PATIENCE).unwrap();
+    assert!(told.message().contains("this side speaks farcall protocol 1, not 9"), "{told}");
+}
+
+#[test]
+fn a_peer_whose_hello_is_wrong() {
+    let broke = |say: Vec<u8>, advice: &str| {
+        let wrong = peer(move |mut raw| {
+            raw.send(&say);
+            raw.text();
+        });
+        check_connect(&wrong, Code::InvalidArgument, Stage::Connect, &["the peer broke the protocol: ", advice]);
+    };
+    let after_preface = |bytes: Vec<u8>| [&Preface::ours()[..], &bytes].concat();
+    broke(after_preface(frame(Kind::Ping, 0, 0, 0, b"")), "its first frame is Ping, not Hello");
+    broke(after_preface(frame(Kind::Hello, 0, 0, 0, b"")), "the hello's session id cannot be read");
+    broke(after_preface(vec![0xff; 12]), "a 0xff frame of 4294967295 bytes is announced");
+    let refuses = peer(|mut raw| {
+        let reason = [&0u64.to_le_bytes()[..], &[Code::Unavailable as u8], b"closed for lunch"].concat();
+        raw.send(&[&Preface::ours()[..], &frame(Kind::GoAway, 0, 0, 0, &reason)].concat());
+        raw.text();
+    });
+    check_connect(&refuses, Code::Unavailable, Stage::Connect, &["closed for lunch"]);
+    let stops = peer(|mut raw| {
+        raw.more();
+        raw.send(&opening()[..20]);
+    });
+    check_connect(&stops, Code::Unavailable, Stage::Connect, &["in the middle of its hello"]);
+}
+
+/// Connects to a peer that says hello, waits for the first call and then does `then`. Returns how the
+/// call ended.
+fn call_to(then: impl Fn(&mut Raw, Frame) + Send + 'static) -> RpcError {
+    let address = peer(move |mut raw| {
+        raw.say_hello();
+        raw.hear_hello();
+        let call = raw.frame_of(Kind::Call);
+        then(&mut raw, call);
+    });
+    within(PATIENCE, move || EchoClient::connect(address).wait().unwrap().echo(vec![1]).wait().unwrap_err())
+}
+
+#[test]
+fn a_peer_that_fails_in_the_middle_of_a_call() {
+    let check = |e: RpcError, code, certainty, advice: &[&str]| {
+        assert_eq!((e.code(), e.certainty(), e.method()), (code, certainty, Some("Echo.echo")), "{e}");
+        for text in advice {
+            assert!(e.to_string().contains(text), "{text:?} is not in\n{e}");
+        }
+    };
+    let lost = |e, advice: &[&str]| check(e, Code::Unavailable, Certainty::MaybeExecuted, advice);
+    lost(
+        call_to(|_, _| {}),
+        &["the connection ended before the reply: the peer closed the connection", "may have been executed, peer tcp://127.0.0.1:"],
+    );
+    let broke = "the connection ended before the reply: the peer broke the protocol: ";
+    let saying = |bytes: Vec<u8>| {
+        let (sender, told) = mpsc::channel();
+        let e = call_to(move |raw, _| {
+            raw.send(&bytes);
+            sender.send(raw.hung_up()).unwrap();
+        });
+        let told = told.recv_timeout(PATIENCE).unwrap();
+        assert!(told.message().starts_with("protocol error: "), "{told}");
+        e
+    };
+    lost(saying(b"garbage garbage garbage".to_vec()), &[broke, "a 0x61 frame of 1651663207 bytes is announced, the limit is"]);
+    let huge = Header { len: 1 << 30, ..Header::new(Kind::Reply, 0, status::OK, 0) };
+    lost(
+        saying(huge.to_bytes().to_vec()),
+        &[broke, "a Reply frame of 1073741824 bytes is announced", "send smaller bodies or raise the limit `body`"],
+    );
+    lost(saying(frame(Kind::Reply, 0, 0, 0x7777, b"")), &[broke, "a reply to call 0x7777, which"]);
+    lost(saying(frame(Kind::Reply, 0, 9, 0, b"")), &[broke, "a reply with status 9"]);
+    lost(saying(frame(Kind::Reply, 0, status::FAILURE, 0, b"\xff")), &[broke, "a failure that cannot be read"]);
+    lost(saying(frame(Kind::Data, 0, 0, 0, b"")), &[broke, "a Data frame: streams and fragments is not built"]);
+    // A reply that is no Vec<u8>.
+    let e = call_to(|raw, call| {
+        raw.send(&frame(Kind::Reply, 0, status::OK, call.header.id, b"\x09abc"));
+        raw.text();
+    });
+    check(e, Code::Internal, Certainty::MaybeExecuted, &["the result cannot be decoded"]);
+    let e = call_to(|raw, _| {
+        let reason = [&0u64.to_le_bytes()[..], &[Code::Unavailable as u8], b"closed for lunch"].concat();
+        raw.send(&frame(Kind::GoAway, 0, 0, 0, &reason));
+        raw.text();
+    });
+    check(e, Code::Unavailable, Certainty::NotExecuted, &["closed for lunch"]);
+}
+
+/// A bad peer says `bytes` after its hello and is told `why`.
+#[track_caller]
+fn check_violation(house: &House, bytes: &[u8], why: &str) {
+    let mut raw = house.raw();
+    raw.bind();
+    raw.send(bytes);
+    let told = raw.hung_up();
+    assert_eq!(told.code(), Code::InvalidArgument);
+    assert!(told.message().starts_with("protocol error: ") && told.message().contains(why), "{why:?} is not in\n{told}");
+    house.still_answers();
+}
+
+#[test]
+fn a_server_tells_who_breaks_the_protocol_and_goes_on() {
+    within(PATIENCE, || {
+        let house = House::open(Limits::default());
+        let check = |bytes: &[u8], why: &str| check_violation(&house, bytes, why);
+        let rows = EchoClient::descriptor().methods.len() as u16;
+        check(&[0xff; 100], "a 0xff frame of 4294967295 bytes is announced, the limit is");
+        check(&[0x10; 12], "a Call frame of 269488144 bytes is announced");
+        check(&Header { len: u32::MAX, ..Header::new(Kind::Call, 0, 0, 0) }.to_bytes(), "a Call frame of 4294967295 bytes is announced");
+        check(b"\0\0\0\0\x77\0\0\0\0\0\0\0", "frame kind 0x77 is not in protocol version 1");
+        check(&frame(Kind::Bind, 0, rows, 2, b"\xff\xff\xff"), "a Bind frame that cannot be read");
+        check(&frame(Kind::Bind, 0, 99, 2, &Bind::of(EchoClient::descriptor()).encode()), "rows from 99, the next row is");
+        check(&frame(Kind::Call, 0, 99, 0, &[0; 8]), "a call on row 99, which is not bound");
+        check(&frame(Kind::Call, 0, 0, 0, b"\0"), "a Call frame without its deadline");
+        check(&frame(Kind::Call, 0x80, 0, 0, &[0; 8]), "flags 0x80");
+        check(&opening()[8..], "a second Hello");
+        check(&frame(Kind::Reply, 0, status::OK, 3, b"x"), "a reply to call 0x3, which");
+        check(&frame(Kind::Bound, 0, 0, 7, b""), "Bound");
+        check(&frame(Kind::GoAway, 0, 0, 0, b"\0"), "a GoAway frame that ends early");
+        let hold = frame(Kind::Call, 0, 2, 5, &[0; 4]);
+        check(&[&hold[..], &hold].concat(), "call 0x5 uses a slot whose call is still running");
+        let not_built = [
+            (Kind::Schema, "a Schema frame: resolving schemas that differ"),
+            (Kind::Ready, "a Ready frame: resolving schemas that differ"),
+            (Kind::Data, "a Data frame: streams and fragments"),
+            (Kind::Credit, "a Credit frame: streams and fragments"),
+            (Kind::End, "a End frame: streams and fragments"),
+            (Kind::Reset, "a Reset frame: streams and fragments"),
+            (Kind::Ack, "a Ack frame: resuming a session"),
+            (Kind::Resume, "a Resume frame: resuming a session"),
+            (Kind::Release, "a Release frame: remote objects"),
+            (Kind::Revoked, "a Revoked frame: remote objects"),
+        ];
+        for (kind, why) in not_built {
+            check(&frame(kind, 0, 0, 0, b""), why);
+        }
+    });
+}
+
+#[test]
+fn noise_ends_its_own_link_only() {
+    within(PATIENCE, || {
+        let house = House::open(Limits::default());
+        let rows = EchoClient::descriptor().methods.len() as u16;
+        let call = |id: u32, bits: u8, body: &[u8]| frame(Kind::Call, bits, 0, id, body);
+        let frames = [
+            call(0, 0, b"\0\0\0\0\x02hi"),
+            call(1, flags::OPTIONS, b"\0\0\0\0\x03\x04\x01\x01\x02hi"),
+            frame(Kind::Bind, 0, rows, 2, &Bind::of(EchoClient::descriptor()).encode()),
+            frame(Kind::Cancel, 0, 0, 0, b""),
+            frame(Kind::Ping, 0, 0, 7, b""),
+            frame(Kind::Void, 0, 0, 0, b"abc"),
+            call(2, flags::ONEWAY, b"\0\0\0\0\x02hi"),
+            frame(Kind::Bound, 0, 1, 1, b"\0"),
+            frame(Kind::Reply, 0, status::FAILURE, 0, &Failure::from_error(&RpcError::new(Code::Internal, "x")).encode()),
+            frame(Kind::GoAway, 0, 0, 0, b"\0\0\0\0\0\0\0\0\x0ebye"),
+        ]
+        .concat();
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            // xorshift64: the same noise in every run.
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed as usize % below
+        };
+        for round in 0..300 {
+            let mut noise = frames.clone();
+            for _ in 0..=random(6) {
+                let at = random(noise.len());
+                noise[at] ^= 1 << random(8);
+            }
+            let mut raw = house.raw();
+            raw.bind();
+            // The server may hang up before it has all of it.
+            let _ = raw.stream.write_all(&noise);
+            let _ = raw.stream.shutdown(std::net::Shutdown::Write);
+            raw.text();
+            assert_eq!(house.good.echo(vec![1]).wait().unwrap(), [1], "after round {round}");
+        }
+        house.still_answers();
+    });
+}
+
+#[test]
+fn a_server_tells_who_does_not_say_hello_and_goes_on() {
+    within(PATIENCE, || {
+        let house = House::open(Limits { handshake: Duration::from_millis(300), ..Limits::default() });
+        let line = "this port speaks farcall 1; what you sent is something else\r\n";
+        let request = format!("GET / HTTP/1.1\r\nHost: shop\r\nX-Long: {}\r\n\r\n", "x".repeat(10_000));
+        for bytes in [request.as_bytes(), b"\x16\x03\x01\x02\0", b"farcast\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            let mut raw = house.socket();
+            raw.send(bytes);
+            assert_eq!((raw.text().as_str(), raw.reset), (line, false), "{}", bytes.escape_ascii());
+            house.still_answers();
+        }
+        let preface = Preface::ours();
+        for (bytes, why) in [
+            (b"farcall\x09".to_vec(), "this side speaks farcall protocol 1, not 9: use the same major version on both"),
+            ([&preface[..], &frame(Kind::Call, 0, 0, 0, &[0; 8])].concat(), "its first frame is Call, not Hello"),
+            ([&preface[..], &frame(Kind::Hello, 0, 0, 0, &[2, 200])].concat(), "the hello's last entry cannot be read"),
+            ([&preface[..], &frame(Kind::Hello, 0, 0, 0, &[8, 0])].concat(), "hello entry 8 is not known here"),
+            ([&preface[..], &[0xff; 100]].concat(), "frame of 4294967295 bytes is announced, the limit is"),
+        ] {
+            let mut raw = house.socket();
+            raw.send(&bytes);
+            raw.hear_hello();
+            let told = raw.hung_up();
+            assert!(told.message().contains(why), "{why:?} is not in\n{told}");
+            house.still_answers();
+        }
+        // These say too little to be told anything, and are not waited for.
+        for bytes in [&b""[..], b"far", &preface, &opening()[..20]] {
+            let mut raw = house.socket();
+            raw.send(bytes);
+            raw.text();
+            house.still_answers();
+        }
+    });
+}
+
+#[test]
+fn a_call_that_is_not_built_is_refused_and_the_link_goes_on() {
+    within(PATIENCE, || {
+        let house = House::open(Limits::default());
+        let mut raw = house.raw();
+        raw.bind();
+        for (id, bits, why) in [
+            (0, flags::TARGET_OBJECT, "remote objects are not built"),
+            (1, flags::TARGET_ANSWER, "results that are not there yet are not built"),
+            (2, flags::MORE, "bodies in fragments are not built"),
+        ] {
+            raw.send(&frame(Kind::Call, bits, 0, id, &[0; 8]));
+            let reply = raw.frame_of(Kind::Reply);
+            let e = Failure::decode(&reply.payload).unwrap().into_error();
+            assert_eq!(
+                (reply.header.id, reply.header.aux, e.code(), e.certainty()),
+                (id, status::FAILURE, Code::Unimplemented, Certainty::NotExecuted)
+            );
+            assert!(e.message().contains(why), "{e}");
+        }
+        raw.send(&frame(Kind::Call, 0, 0, 3, b"\0\0\0\0\x02hi"));
+        let reply = raw.frame_of(Kind::Reply);
+        assert_eq!((reply.header.id, reply.payload), (3, Bytes::from_static(b"\x02hi")));
+    });
+}
+
+/// The same service as another team has it.
+mod other {
+    use farcall::prelude::*;
+
+    #[farcall::service]
+    pub(crate) trait Echo {
+        async fn echo(&self, bytes: Vec<u8>) -> Reply<Vec<u8>>;
+        async fn make(&self, len: u64) -> Reply<Vec<u8>>;
+        async fn hold(&self) -> Reply<String, Late>;
+        #[farcall(oneway)]
+        async fn panic(&self);
+        async fn sing(&self) -> Reply<u8>;
+    }
+
+    #[farcall::error]
+    #[derive(Debug)]
+    pub(crate) struct Late;
+
+    #[farcall::service]
+    pub(crate) trait Choir {
+        async fn sing(&self) -> Reply<u8>;
+    }
+}
+
+#[test]
+fn two_versions_of_a_service_differ_method_by_method() {
+    within(PATIENCE, || {
+        let house = House::open(Limits::default());
+        let other = other::EchoClient::connect(house.server.address()).wait().unwrap();
+        let check = |e: RpcError, certainty, code, advice: &[&str]| {
+            assert_eq!((e.code(), e.certainty()), (code, certainty), "{e}");
+            for text in advice {
+                assert!(e.to_string().contains(text), "{text:?} is not in\n{e}");
+            }
+        };
+        // The first is under way before the provider has answered what it makes of the table.
+        for certainty in [Certainty::NotExecuted, Certainty::NotSent] {
+            let make = other.make(7).wait().unwrap_err();
+            check(
+                make,
+                certainty,
+                Code::FailedPrecondition,
+                &[
+                    "Echo.make: the arguments differ between caller and provider",
+                    "`make(len: u32) -> Reply<Vec<u8>>`",
+                    "build both from the same types",
+                ],
+            );
+        }
+        let hold = other.hold().wait().unwrap_err().rpc().unwrap().clone();
+        check(hold, Certainty::NotSent, Code::FailedPrecondition, &["Echo.hold: the result and error differ", "`hold() -> Reply<u8>`"]);
+        let sing = other.sing().wait().unwrap_err();
+        check(sing, Certainty::NotSent, Code::Unimplemented, &["Echo has no method \"sing\" here; it has echo, make, hold, panic"]);
+        assert_eq!(other.echo(vec![5]).wait().unwrap(), [5]);
+        let choir = other::ChoirClient::connect(house.server.address()).wait().unwrap();
+        for certainty in [Certainty::NotExecuted, Certainty::NotSent] {
+            let sing = choir.sing().wait().unwrap_err();
+            check(sing, certainty, Code::Unimplemented, &["Choir.sing: there is no service \"Choir\" here; services: Echo, farcall.Meta"]);
+        }
+        house.still_answers();
+    });
+}
+
+#[test]
+fn a_refused_one_way_call_does_not_hold_up_the_next() {
+    within(PATIENCE, || {
+        let house = House::open(Limits::default());
+        let other = other::EchoClient::connect(house.server.address()).wait().unwrap();
+        other.make(7).wait().unwrap_err();
+        for _ in 0..200 {
+            let e = other.panic().wait().unwrap_err();
+            assert_eq!((e.code(), e.certainty()), (Code::FailedPrecondition, Certainty::NotSent), "{e}");
+            let says = e.message().starts_with("Echo.panic: ") && e.message().contains("the provider has `panic() -> Reply<u8>`");
+            assert!(says, "{e}");
+            assert_eq!(other.echo(vec![5]).deadline(Duration::from_secs(2)).wait().unwrap(), [5]);
+        }
+    });
+}
+
+#[test]
+fn a_body_over_the_limit_costs_that_call_only() {
+    within(PATIENCE, || {
+        let house = House::open(Limits { body: 1000, ..Limits::default() });
+        let e = house.good.echo(vec![0; 2000]).wait().unwrap_err();
+        assert_eq!((e.code(), e.certainty(), e.stage()), (Code::ResourceExhausted, Certainty::NotSent, Some(Stage::Encode)), "{e}");
+        assert!(e.message().contains("the arguments are 2002 bytes, the provider's limit `body` is 1000"), "{e}");
+        // What fits into a frame but not into the limit of the body, from a peer that does not keep to it.
+        let mut raw = house.raw();
+        raw.bind();
+        raw.send(&frame(Kind::Call, 0, 0, 0, &[&[0; 4][..], &[0; 2000]].concat()));
+        let e = Failure::decode(&raw.frame_of(Kind::Reply).payload).unwrap().into_error();
+        assert_eq!((e.code(), e.certainty()), (Code::ResourceExhausted, Certainty::NotExecuted), "{e}");
+        house.still_answers();
+
+        let small = Limits { body: 1000, ..Limits::default() };
+        let picky = EchoClient::connect(house.server.address()).limits(small).wait().unwrap();
+        let e = picky.make(2000).wait().unwrap_err();
+        assert_eq!((e.code(), e.certainty()), (Code::ResourceExhausted, Certainty::MaybeExecuted), "{e}");
+        assert!(e.message().contains("the result is 2002 bytes, the caller's limit `body` is 1000"), "{e}");
+        assert_eq!(picky.make(3).wait().unwrap(), [7; 3]);
+        assert_eq!(house.good.make(2000).wait().unwrap().len(), 2000);
+    });
+}
+
+#[test]
+fn a_panicking_handler_answers_that_call_only() {
+    within(PATIENCE, || {
+        let house = House::open(Limits::default());
+        let held = house.good.hold().send();
+        let check = |e: RpcError, method: &str, text: &str| {
+            assert_eq!((e.code(), e.certainty(), e.stage()), (Code::Internal, Certainty::MaybeExecuted, Some(Stage::Handler)), "{e}");
+            assert_eq!((e.message(), e.method()), (text, Some(method)));
+        };
+        check(house.good.panic().wait().unwrap_err(), "Echo.panic", "the handler panicked: the till is on fire");
+        check(house.good.panic_late().wait().unwrap_err(), "Echo.panic_late", "the handler panicked: the till is still on fire");
+        check(house.good.panic_blocking().wait().unwrap_err(), "Echo.panic_blocking", "the handler panicked: (no text)");
+        house.good.panic_oneway().wait().unwrap();
+        house.still_answers();
+        house.allowed.add_permits(1);
+        // It was in flight on the same connection all the while.
+        assert_eq!(held.wait().unwrap(), 1);
+        let address = house.server.address().to_string();
+        cli::run(&["call", &address, "Echo.panic"]).check(
+            1,
+            &[],
+            &["Echo.panic: the handler panicked: the till is on fire", "code       Internal", "stage      in the handler"],
+        );
+    });
+}
