@@ -1,0 +1,99 @@
+//! The launcher: starts the four processes, follows them, compares their books and ends them all.
+
+mod child;
+mod children;
+mod folder;
+mod race;
+mod sabotage;
+
+use std::time::Duration;
+
+use children::Children;
+use folder::TempFolder;
+pub(crate) use sabotage::Sabotage;
+
+use crate::customer::DONE;
+use crate::ledger::{self, Addresses};
+use crate::say::say;
+use crate::{generate, process};
+
+/// How long a failure may wait for the news that a process died, which explains it better.
+const BLAME: Duration = Duration::from_secs(1);
+
+/// How to run it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) once: bool,
+    pub(crate) orders: u64,
+    pub(crate) seed: u64,
+    /// Makes payment crash, to see what becomes of the others.
+    pub(crate) crash_payment_after: Option<u64>,
+    /// Makes the books wrong, to see that it is found.
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+/// Runs the demo.
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    process::runtime()?.block_on(async {
+        let folder = TempFolder::new()?;
+        let mut children = Children::new()?;
+        let shown = show(options, &folder, &mut children).await;
+        let ended = children.end().await;
+        shown.and(ended)
+    })
+}
+
+async fn show(options: &Options, folder: &TempFolder, children: &mut Children) -> Result<(), String> {
+    let at = start(options, folder, children).await?;
+    children.line_of("customer", DONE).await?;
+    audit(options, &at, children).await?;
+    if options.once {
+        return Ok(());
+    }
+    say(&invitation(&at));
+    children.until_signal().await
+}
+
+/// Starts the processes, each with the addresses of those it calls.
+async fn start(options: &Options, folder: &TempFolder, children: &mut Children) -> Result<Addresses, String> {
+    let (orders, seed) = (options.orders.to_string(), options.seed.to_string());
+    let stock = generate::stock_for(options.orders).to_string();
+    let socket = format!("unix:{}", folder.path().join("warehouse.sock").display());
+    let crash = options.crash_payment_after.map(|n| n.to_string());
+    let mut of_payment = Vec::new();
+    if let Some(n) = &crash {
+        of_payment.extend(["--crash-after", n]);
+    }
+    let payment = children.start("payment", &of_payment).await?;
+    let warehouse = children.start("warehouse", &["--listen", &socket, "--stock", &stock]).await?;
+    let order = children.start("order", &["--payment", &payment, "--warehouse", &warehouse]).await?;
+    let customer = children.start("customer", &["--order", &order, "--orders", &orders, "--seed", &seed]).await?;
+    Ok(Addresses { payment, warehouse, order, customer })
+}
+
+/// Collects the books and prints the ledger; an error if it is wrong.
+async fn audit(options: &Options, at: &Addresses, children: &mut Children) -> Result<(), String> {
+    let (mut books, report) = match ledger::collect(at, options.orders).await {
+        Ok(collected) => collected,
+        Err(e) => return Err(children.death_within(BLAME).await.unwrap_or(e)),
+    };
+    if let Some(sabotage) = options.sabotage {
+        sabotage.apply(&mut books);
+    }
+    let mismatches = ledger::check(&books);
+    say(&format!("\n{report}\n\n{}", ledger::table(&books, &mismatches)));
+    match mismatches.len() {
+        0 => Ok(()),
+        n => Err(format!("{n} mismatches in the ledger")),
+    }
+}
+
+fn invitation(at: &Addresses) -> String {
+    let Addresses { payment, warehouse, order, customer } = at;
+    format!(
+        "\nall four are up:\n  payment   {payment}\n  warehouse {warehouse}\n  order     {order}\n  customer  {customer}\n\
+         try:\n  farcall describe {payment}\n  farcall call {payment} Payment.balance '{{}}'\n  \
+         farcall call {order} Orders.status '{{\"order\": 1}}'\n  \
+         farcall call {warehouse} Warehouse.report '{{}}'\nCtrl-C ends them."
+    )
+}

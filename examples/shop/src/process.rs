@@ -1,0 +1,74 @@
+//! What every process of the shop has in common: a runtime, a server, and how it ends.
+
+use std::io::Read;
+use std::time::Duration;
+
+use farcall::{Server, ServerBuilder};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::say::say;
+
+/// How a process tells the launcher its address.
+pub(crate) const READY: &str = "ready ";
+/// How long calls that run may take when a process is told to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Reasons to end that wait to be looked at; the first is enough.
+const REASONS: usize = 4;
+
+/// Where a process listens and what ends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Home {
+    /// `tcp://127.0.0.1:0`
+    pub(crate) listen: String,
+    /// End when stdin does: a launcher that holds its other end cannot leave this process behind,
+    /// however it dies.
+    pub(crate) until_stdin_closes: bool,
+}
+
+impl Home {
+    /// Serves until told to end, then lets running calls end.
+    pub(crate) async fn serve(&self, server: ServerBuilder) -> Result<(), String> {
+        let mut ends = ends(self.until_stdin_closes)?;
+        let server = self.listen(server).await?;
+        ends.recv().await;
+        drain(server).await
+    }
+
+    /// Opens the port and says so.
+    pub(crate) async fn listen(&self, server: ServerBuilder) -> Result<Server, String> {
+        let server = server.listen(self.listen.as_str()).await.map_err(|e| e.to_string())?;
+        say(&format!("{READY}{}", server.address()));
+        Ok(server)
+    }
+}
+
+/// Ends gracefully.
+pub(crate) async fn drain(server: Server) -> Result<(), String> {
+    server.drain(PATIENCE).await.map_err(|e| e.to_string())
+}
+
+/// A runtime. Two workers: a process of the shop waits more than it works.
+pub(crate) fn runtime() -> Result<Runtime, String> {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| format!("no runtime: {e}"))
+}
+
+/// Tells when it is time to end, and why.
+pub(crate) fn ends(when_stdin_closes: bool) -> Result<mpsc::Receiver<&'static str>, String> {
+    let (tell, ends) = mpsc::channel(REASONS);
+    for (kind, name) in [(SignalKind::interrupt(), "SIGINT"), (SignalKind::terminate(), "SIGTERM")] {
+        let mut arrives = signal(kind).map_err(|e| format!("{name} cannot be handled: {e}"))?;
+        let tell = tell.clone();
+        tokio::spawn(async move { while arrives.recv().await.is_some() && tell.send(name).await.is_ok() {} });
+    }
+    if when_stdin_closes {
+        // A thread of its own, not the runtime's: a blocked read would keep the runtime from ending.
+        std::thread::spawn(move || {
+            let mut sink = [0; 64];
+            while std::io::stdin().read(&mut sink).is_ok_and(|n| n > 0) {}
+            let _ = tell.blocking_send("stdin closed");
+        });
+    }
+    Ok(ends)
+}
