@@ -46,7 +46,7 @@ pub const FRAME_OVERHEAD: usize = 1 << 10;
 impl Limits {
     /// The largest frame that these limits allow.
     pub fn frame(&self) -> usize {
-        self.body + self.metadata + FRAME_OVERHEAD
+        self.body.saturating_add(self.metadata).saturating_add(FRAME_OVERHEAD)
     }
 }
 

@@ -13,8 +13,8 @@ use farcall_wire::{Answer, Body, CallId, CallOptions, Start};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
-use crate::channel::{Channel, descriptor_key};
-use crate::connection::{Connection, Cork, Started};
+use crate::channel::{Channel, Place};
+use crate::connection::{Bound, Connection, Cork, Started};
 use crate::context::{Scoped, inherited};
 use crate::method::{Method, Unformed};
 use crate::observer::{Ended, Outcome, Side};
@@ -72,7 +72,7 @@ enum State<M: Method> {
 struct Waiting {
     body: Bytes,
     options: Vec<u8>,
-    attempt: Option<u64>,
+    place: Option<Place>,
     since: Instant,
     deadline: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -192,7 +192,7 @@ impl<M: Method> Call<M> {
         let body = Bytes::from(body);
         let since = Instant::now();
         let waiting = || {
-            State::Waiting(Box::new(Waiting { body: body.clone(), options: options.clone(), attempt: None, since, deadline, timer: None }))
+            State::Waiting(Box::new(Waiting { body: body.clone(), options: options.clone(), place: None, since, deadline, timer: None }))
         };
         let started = (!self.channel.observers().is_empty()).then_some(since);
         (self.state, self.started) = (waiting(), started);
@@ -211,6 +211,11 @@ impl<M: Method> Call<M> {
             Deadline::In(time) => Some(time),
             Deadline::Never => None,
         };
+        if own.is_some_and(|own| own.is_zero()) {
+            return Err(
+                RpcError::not_sent(Code::DeadlineExceeded, "the deadline is zero: no time to make the call").with_stage(Stage::ClientQueue)
+            );
+        }
         let Some(at) = inherited else { return Ok(own) };
         let left = at.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -257,7 +262,7 @@ impl<M: Method> Call<M> {
         };
         if let Ok(Queued::NotYet) = started {
             let body = large.unwrap_or_else(|| Bytes::copy_from_slice(&buffer));
-            self.state = State::Waiting(Box::new(Waiting { body, options, attempt: None, since: Instant::now(), deadline, timer: None }));
+            self.state = State::Waiting(Box::new(Waiting { body, options, place: None, since: Instant::now(), deadline, timer: None }));
         }
         scratch::give(buffer);
         match started? {
@@ -284,14 +289,13 @@ impl<M: Method> Call<M> {
     /// Gives the request to a connection.
     #[inline]
     fn queue(&mut self, connection: Arc<Connection>, start: Start<'_>, waker: &Waker) -> Result<Queued, RpcError> {
-        let service = M::service();
-        let key = descriptor_key(service);
+        let service = Bound::Stub(M::service());
         if M::ONEWAY {
-            let queued = connection.start_oneway(key, service, M::INDEX, start, waker)?;
+            let queued = connection.start_oneway(service, M::INDEX, start, waker)?;
             // Its result is a unit, which is encoded as nothing.
             return Ok(if queued { Queued::Yes(Some(Answer::Ok(Bytes::new()))) } else { Queued::NotYet });
         }
-        match connection.start(key, service, M::INDEX, start, waker)? {
+        match connection.start(service, M::INDEX, start, waker)? {
             Started::Sent(id) => {
                 self.state = State::Flying(connection, id);
                 Ok(Queued::Yes(None))
@@ -305,7 +309,7 @@ impl<M: Method> Call<M> {
         let State::Waiting(mut waiting) = std::mem::replace(&mut self.state, State::Over) else {
             return Err(RpcError::new(Code::Internal, "this call has ended before"));
         };
-        let connection = self.channel.poll_connection(&mut waiting.attempt, cx);
+        let connection = self.channel.poll_connection(&mut waiting.place, cx);
         if let Some(deadline) = waiting.deadline {
             let timer = waiting.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline.saturating_sub(waiting.since.elapsed()))));
             if timer.as_mut().poll(cx).is_ready() {
@@ -420,7 +424,7 @@ enum Queued {
 
 /// Milliseconds, rounded up: a deadline is never shortened by rounding.
 #[inline]
-fn to_ms(time: Duration) -> u64 {
+pub(crate) fn to_ms(time: Duration) -> u64 {
     time.as_micros().div_ceil(1000) as u64
 }
 
@@ -461,12 +465,13 @@ impl<M: Method> Future for Call<M> {
 
 impl<M: Method> Drop for Call<M> {
     fn drop(&mut self) {
-        match &self.state {
+        let certainty = match &self.state {
             State::Flying(connection, id) => connection.cancel(*id),
             State::New | State::Over => return,
-            State::Waiting(_) | State::Local(_) => {}
-        }
-        self.observe(Ended::Failed(Code::Cancelled, Certainty::MaybeExecuted), "");
+            State::Waiting(_) => Certainty::NotSent,
+            State::Local(_) => Certainty::MaybeExecuted,
+        };
+        self.observe(Ended::Failed(Code::Cancelled, certainty), "");
     }
 }
 

@@ -5,14 +5,16 @@ use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use farcall_core::{Code, Limits, RpcError, ServiceDescriptor, Stage};
+use farcall_core::error::display_duration;
+use farcall_core::{Code, Limits, RpcError, Stage};
 use farcall_transport::Io;
 use farcall_wire::{Answer, Body, Start};
 
-use crate::connection::{Connection, Driver, Services, Started, establish};
+use crate::call::to_ms;
+use crate::connection::{Bound, Connection, Driver, Services, Started, establish};
 use crate::context::Peer;
 use crate::invoke::{Invoke, RawCall, RawReply};
 use crate::method::{BoxFuture, LocalTarget};
@@ -120,24 +122,29 @@ impl Channel {
         }
     }
 
-    /// Waits for a connection; starts an attempt if none is under way. `attempt` remembers which one
+    /// Waits for a connection; starts an attempt if none is under way. `place` remembers which one
     /// the caller waits for: when that one fails, the caller fails.
-    pub(crate) fn poll_connection(&self, attempt: &mut Option<u64>, cx: &mut Context<'_>) -> Poll<Result<Arc<Connection>, RpcError>> {
+    pub(crate) fn poll_connection(&self, place: &mut Option<Place>, cx: &mut Context<'_>) -> Poll<Result<Arc<Connection>, RpcError>> {
         let Some(mut state) = self.state() else {
             return Poll::Ready(Err(RpcError::not_sent(Code::Internal, "a local channel has no connection")));
         };
         match &mut *state {
             State::Up { connection, .. } if !connection.inner.is_closed() => return Poll::Ready(Ok(Arc::clone(connection))),
-            State::Failed { attempt: failed, error } if *attempt == Some(*failed) => return Poll::Ready(Err(error.clone())),
-            State::Connecting { attempt: running, waiting } => {
-                *attempt = Some(*running);
-                waiting.push(cx.waker().clone());
+            State::Failed { attempt, error } if place.is_some_and(|p| p.attempt == *attempt) => return Poll::Ready(Err(error.clone())),
+            State::Connecting { attempt, waiting } => {
+                match place.filter(|p| p.attempt == *attempt).and_then(|p| waiting.get_mut(p.index)) {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => {
+                        *place = Some(Place { attempt: *attempt, index: waiting.len() });
+                        waiting.push(cx.waker().clone());
+                    }
+                }
                 return Poll::Pending;
             }
             _ => {}
         }
         let next = state.attempt() + 1;
-        *attempt = Some(next);
+        *place = Some(Place { attempt: next, index: 0 });
         *state = State::Connecting { attempt: next, waiting: vec![cx.waker().clone()] };
         drop(state);
         let task = Attempt { channel: Arc::downgrade(&self.0), number: next };
@@ -185,14 +192,32 @@ impl Channel {
         Err(last.unwrap_or_else(none).with_certainty(farcall_core::Certainty::NotSent))
     }
 
+    /// Waits for a connection, but not longer than this.
+    async fn connection_within(&self, time: Option<Duration>) -> Result<Arc<Connection>, RpcError> {
+        let mut place = None;
+        let connected = std::future::poll_fn(|cx| self.poll_connection(&mut place, cx));
+        let Some(time) = time else { return connected.await };
+        tokio::time::timeout(time, connected).await.unwrap_or_else(|_| {
+            let why = format!("deadline {}: no connection to the provider yet", display_duration(time));
+            Err(RpcError::not_sent(Code::DeadlineExceeded, why).with_stage(Stage::Connect))
+        })
+    }
+
     /// Waits until there is a connection.
     pub async fn ready(&self) -> Result<(), RpcError> {
         if self.local_target().is_some() {
             return Ok(());
         }
-        let mut attempt = None;
-        std::future::poll_fn(|cx| self.poll_connection(&mut attempt, cx)).await.map(drop)
+        let mut place = None;
+        std::future::poll_fn(|cx| self.poll_connection(&mut place, cx)).await.map(drop)
     }
+}
+
+/// Where a caller waits for a connection: the attempt, and its place among those who wait for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    attempt: u64,
+    index: usize,
 }
 
 /// An attempt to connect; if its task is dropped, those who wait are told.
@@ -239,27 +264,28 @@ impl Invoke for Channel {
             };
             let oneway = method.traits.oneway;
             let name = call.service.full_name(call.method);
-            let mut attempt = None;
-            let connection = std::future::poll_fn(|cx| self.poll_connection(&mut attempt, cx)).await?;
+            let since = Instant::now();
+            let time = call.deadline.or(self.default_deadline());
+            let connection = self.connection_within(time).await.map_err(|e| e.with_method(&name))?;
             let metadata = (!call.metadata.is_empty()).then(|| call.metadata.clone());
             let options = farcall_wire::CallOptions { metadata, trace: None, codec: call.codec }.encode();
-            let deadline = call.deadline.or(self.default_deadline()).map(|d| d.as_millis() as u64);
+            let left = || time.map(|time| to_ms(time.saturating_sub(since.elapsed())).max(1));
             let mut flight = Flight { connection, id: None };
             let answer = std::future::poll_fn(|cx| {
                 if let Some(id) = flight.id {
                     let answer = flight.connection.poll(id, cx.waker());
                     return answer.map_or(Poll::Pending, |a| Poll::Ready(Ok(Some(a))));
                 }
-                let start = Start { row: 0, deadline, options: &options, body: Body::Segment(call.args.clone()) };
-                let (key, service) = (descriptor_key(&call.service), &*call.service);
+                let start = Start { row: 0, deadline: left(), options: &options, body: Body::Segment(call.args.clone()) };
+                let service = Bound::Raw(&call.service);
                 if oneway {
-                    return match flight.connection.start_oneway(key, service, call.method as u16, start, cx.waker()) {
+                    return match flight.connection.start_oneway(service, call.method as u16, start, cx.waker()) {
                         Ok(true) => Poll::Ready(Ok(None)),
                         Ok(false) => Poll::Pending,
                         Err(e) => Poll::Ready(Err(e)),
                     };
                 }
-                match flight.connection.start(key, service, call.method as u16, start, cx.waker()) {
+                match flight.connection.start(service, call.method as u16, start, cx.waker()) {
                     Ok(Started::Sent(id)) => flight.id = Some(id),
                     Ok(Started::Full) => {}
                     Err(e) => return Poll::Ready(Err(e)),
@@ -289,17 +315,9 @@ struct Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.connection.cancel(id);
+            let _ = self.connection.cancel(id);
         }
     }
-}
-
-/// What a descriptor is called in the binding table: its address. Descriptors of stubs live for
-/// ever; a [`RawCall`]'s may be freed and another take its place, but its rows were bound by name
-/// and fingerprint, so a provider would still refuse or answer by what the frame says.
-#[inline]
-pub(crate) fn descriptor_key(service: &ServiceDescriptor) -> usize {
-    std::ptr::from_ref(service).addr()
 }
 
 /// A client that is being connected: await it, or `wait()` for it without a runtime.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use farcall_core::{Metadata, Trace};
+use farcall_core::{Certainty, Code, Metadata, Trace};
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Context {
 pub(crate) enum Finish {
     Ok,
     AppError,
-    Failed(farcall_core::Code),
+    Failed(Code, Certainty),
 }
 
 /// What the driver lends to the thread while it polls a handler: the call's context, the buffer that

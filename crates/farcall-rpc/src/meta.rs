@@ -109,10 +109,14 @@ impl MethodInfo {
     fn of(method: &MethodDescriptor) -> MethodInfo {
         let mut types: Vec<String> = Vec::new();
         for schema in [&method.args, &method.result].into_iter().chain(&method.error) {
-            types.extend(schema.describe().split("\n\n").filter(|t| !t.trim().is_empty()).map(str::to_owned));
+            for text in schema.describe().split("\n\n").map(str::trim_end) {
+                // The struct of the arguments is ours; the signature shows it better.
+                let ours = text.contains("_Args {") || text.ends_with("_Args") || text.ends_with("_Args;");
+                if !text.is_empty() && !ours && !types.iter().any(|t| t == text) {
+                    types.push(text.to_owned());
+                }
+            }
         }
-        let mut seen = std::collections::HashSet::new();
-        types.retain(|t| seen.insert(t.clone()));
         MethodInfo {
             name: method.name.clone(),
             foreign_name: method.foreign_name.clone(),
@@ -124,7 +128,7 @@ impl MethodInfo {
             args_print: method.prints.args.0,
             result_print: method.prints.result.0,
             error_print: method.prints.error.0,
-            types: types.join("\n"),
+            types: types.join("\n\n"),
         }
     }
 

@@ -70,13 +70,15 @@ mod tests {
         first.extend_from_slice(&[7; 100_000]);
         let place = first.as_ptr();
         let body = lend(first);
-        assert_ne!(take().as_ptr(), place);
+        let other = take();
+        assert_ne!(other.as_ptr(), place);
         assert_eq!(&body[..], &[7; 100_000]);
         drop(body);
         let again = take();
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
         give(again);
-        assert_eq!(take().as_ptr(), place);
+        let once_more = take();
+        assert_eq!(once_more.as_ptr(), place);
     }
 
     #[test]

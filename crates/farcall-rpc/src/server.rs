@@ -11,10 +11,10 @@ use bytes::BytesMut;
 use farcall_core::{Address, Code, Limits, RpcError};
 use farcall_transport::{Io, Listener};
 use farcall_wire::Preface;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::connection::{Driver, Inner, Services, establish};
+use crate::connection::{Driver, Inner, Services, establish, last_words};
 use crate::meta::{DescribeServer, Meta};
 use crate::method::BoxFuture;
 use crate::observer::Observer;
@@ -278,10 +278,9 @@ async fn serve_link(core: &Arc<Core>, mut link: Io) {
         Ok(None) | Err(_) if first.is_empty() => {}
         Ok(None) | Err(_) => {
             let names: Vec<&str> = core.protocols.iter().map(|p| p.name()).collect();
-            let also = if names.is_empty() { String::new() } else { format!(" and {}", names.join(", ")) };
-            let advice = format!("this port speaks farcall {}{also}; what you sent is neither\r\n", farcall_wire::VERSION);
-            let _ = link.write_all(advice.as_bytes()).await;
-            let _ = link.shutdown().await;
+            let also: String = names.iter().map(|name| format!(", {name}")).collect();
+            let advice = format!("this port speaks farcall {}{also}; what you sent is something else\r\n", farcall_wire::VERSION);
+            last_words(link, advice.as_bytes()).await;
         }
     }
 }

@@ -99,7 +99,7 @@ impl Incoming {
             if !self.oneway {
                 write_failure(&mut c.replies, self.id, error);
             }
-            c.finish = Some(Finish::Failed(error.code()));
+            c.finish = Some(Finish::Failed(error.code(), error.certainty()));
         });
     }
 

@@ -27,13 +27,14 @@
 //!     }
 //! }
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! let server = Server::builder().serve(PaymentServer::new(Till)).listen("tcp://127.0.0.1:0").await?;
 //! let payment = PaymentClient::connect(server.address()).await?;
 //! assert_eq!(payment.pay(7, 250).await?, Receipt { order: 7, cents: 250 });
 //! assert!(matches!(payment.pay(8, 0).await, Err(Error::App(PayError::Declined { .. }))));
 //! # Ok(())
+//! # })
 //! # }
 //! ```
 //!
@@ -58,3 +59,9 @@ pub use farcall_rpc::*;
 pub mod prelude {
     pub use farcall_rpc::{Batch, Call, Certainty, Code, Error, Reply, RpcError, Server};
 }
+
+/// The programs in the README run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../../README.zh-CN.md")]
+struct Readme;

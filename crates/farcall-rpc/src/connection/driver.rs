@@ -30,8 +30,6 @@ use crate::context::{Current, Finish, Peer, enter};
 use crate::observer::{Ended, Observer, Outcome, Side};
 use crate::skeleton::{Incoming, Runner, Skeleton, panicked, write_failure};
 
-/// Frames handled before the clock is read again, so that deadlines hold within long batches.
-const CLOCK_EVERY: usize = 16;
 /// Slices of one vectored write.
 const SLICES: usize = 32;
 /// How long a link is kept for its last words to be read.
@@ -110,12 +108,12 @@ impl Driver {
     pub(crate) fn new(handshake: Handshake, services: Arc<Services>, address: String) -> (Connection, Driver) {
         let Handshake { link, rest, theirs, session } = handshake;
         let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation });
+        let max_frame = session.hello.limits.frame as usize;
         let (mut outbound, inbound) = (session.outbound, session.inbound);
         outbound.established(theirs.limits, address);
         let limits = inbound.limits().clone();
         let clock = Clock::start();
         let shared = Shared { outbound, driver: None, now: 0, corks: 0, waiting_for_room: Vec::new(), orders: Orders::default() };
-        let max_frame = limits.frame();
         let inner = Arc::new(Inner { shared: Mutex::new(shared), clock, limits, peer: Arc::clone(&peer), closed: false.into() });
         let driver = Driver {
             link,
@@ -230,10 +228,11 @@ impl Driver {
                 continue;
             }
             shared = None;
-            frames += 1;
-            if frames % CLOCK_EVERY == 0 {
+            // The handlers before it in the batch may have taken long: what expired meanwhile must not start.
+            if frames > 0 && frame.header.kind == Kind::Call {
                 self.now = self.inner.clock.now();
             }
+            frames += 1;
             if let Err(violation) = self.handle_frame(frame) {
                 break Err(violation);
             }
@@ -281,7 +280,7 @@ impl Driver {
         let skeleton = &self.services.skeletons[service as usize];
         let expires = deadline.map(|ms| self.read_at + ms as u64);
         if expires.is_some_and(|at| at < self.now) {
-            return self.refuse_expired(id, oneway);
+            return self.refuse_expired(Ending { id, oneway, service, method, since: None });
         }
         let since = (!self.services.observers.is_empty()).then(Instant::now);
         let context = &mut self.current.context;
@@ -325,13 +324,11 @@ impl Driver {
     }
 
     #[cold]
-    fn refuse_expired(&mut self, id: u32, oneway: bool) {
+    fn refuse_expired(&mut self, ending: Ending) {
         let error = RpcError::not_executed(Code::DeadlineExceeded, "the deadline passed before the handler was started")
             .with_stage(farcall_core::Stage::ServerQueue);
-        if !oneway {
-            write_failure(self.replies.small(), id, &error);
-        }
-        self.inbound.finished(id, oneway);
+        let since = (!self.services.observers.is_empty()).then(Instant::now);
+        self.failed_call(Ending { since, ..ending }, &error);
     }
 
     /// A call whose reply, if it has one, is queued.
@@ -339,8 +336,8 @@ impl Driver {
     fn ended_call(&mut self, ending: Ending) {
         self.inbound.finished(ending.id, ending.oneway);
         let finish = self.current.finish.take();
-        if let Some(since) = ending.since {
-            self.observe(&ending, since, finish.unwrap_or(Finish::Ok));
+        if ending.since.is_some() {
+            observe(&self.services, &self.inner.peer, &ending, finish);
         }
     }
 
@@ -349,27 +346,8 @@ impl Driver {
         if !ending.oneway {
             write_failure(self.replies.small(), ending.id, error);
         }
-        self.current.finish = Some(Finish::Failed(error.code()));
+        self.current.finish = Some(Finish::Failed(error.code(), error.certainty()));
         self.ended_call(ending);
-    }
-
-    #[cold]
-    fn observe(&self, ending: &Ending, since: Instant, finish: Finish) {
-        let descriptor = self.services.skeletons[ending.service as usize].descriptor();
-        let outcome = Outcome {
-            side: Side::Server,
-            service: &descriptor.name,
-            method: &descriptor.methods[ending.method as usize].name,
-            peer: &self.inner.peer.address,
-            elapsed: since.elapsed(),
-            ended: match finish {
-                Finish::Ok => Ended::Ok,
-                Finish::AppError => Ended::AppError,
-                Finish::Failed(code @ Code::InvalidArgument) => Ended::Failed(code, Certainty::NotExecuted),
-                Finish::Failed(code) => Ended::Failed(code, Certainty::MaybeExecuted),
-            },
-        };
-        self.services.observers.iter().for_each(|o| o.ended(&outcome));
     }
 
     /// Polls the parked handlers that were woken.
@@ -418,7 +396,7 @@ impl Driver {
 
     fn drop_parked(&mut self, token: usize, error: &RpcError) {
         let Some(entry) = self.parked.remove(token) else { return };
-        let ending = Ending { id: entry.id, oneway: entry.oneway, service: entry.service, method: entry.method, since: entry.since };
+        let ending = entry.ending();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(entry)));
         self.failed_call(ending, error);
     }
@@ -449,8 +427,10 @@ impl Driver {
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Option<End>>> {
         let inner = Arc::clone(&self.inner);
         loop {
-            ready!(poll_write_all(&mut self.link, &mut self.replies, cx))?;
+            // Requests are taken only when all replies are written, so what is left of them here is a
+            // frame cut in half by a full socket: nothing may come between.
             ready!(poll_write_all(&mut self.link, &mut self.requests, cx))?;
+            ready!(poll_write_all(&mut self.link, &mut self.replies, cx))?;
             let mut shared = inner.lock();
             shared.now = self.now;
             shared.outbound.flushed(self.now, 0);
@@ -510,7 +490,9 @@ impl Driver {
     #[cold]
     fn violated(&mut self, violation: &Violation, cx: &mut Context<'_>) -> End {
         control::hang_up(self.inbound.accepted(), violation, &mut self.replies);
-        let _ = poll_write_all(&mut self.link, &mut self.replies, cx);
+        if poll_write_all(&mut self.link, &mut self.requests, cx).is_ready() {
+            let _ = poll_write_all(&mut self.link, &mut self.replies, cx);
+        }
         End::HungUp(lost(&self.inner.peer, format!("the peer broke the protocol: {violation}")))
     }
 
@@ -538,7 +520,10 @@ impl Driver {
         let runtime = tokio::runtime::Handle::try_current();
         for entry in self.parked.drain() {
             match &runtime {
-                Ok(runtime) if !entry.cancel => drop(runtime.spawn(Detached(entry))),
+                Ok(runtime) if !entry.cancel => {
+                    let (services, peer) = (Arc::clone(&self.services), Arc::clone(&self.inner.peer));
+                    runtime.spawn(Detached { entry, services, peer });
+                }
                 _ => drop(catch_unwind(AssertUnwindSafe(|| drop(entry)))),
             }
         }
@@ -574,18 +559,55 @@ struct Ending {
     since: Option<Instant>,
 }
 
+impl Entry {
+    fn ending(&self) -> Ending {
+        Ending { id: self.id, oneway: self.oneway, service: self.service, method: self.method, since: self.since }
+    }
+}
+
+/// Tells the observers of a call's end.
+#[cold]
+fn observe(services: &Services, peer: &Peer, ending: &Ending, finish: Option<Finish>) {
+    let descriptor = services.skeletons[ending.service as usize].descriptor();
+    let outcome = Outcome {
+        side: Side::Server,
+        service: &descriptor.name,
+        method: &descriptor.methods[ending.method as usize].name,
+        peer: &peer.address,
+        elapsed: ending.since.map_or(Duration::ZERO, |since| since.elapsed()),
+        ended: match finish.unwrap_or(Finish::Ok) {
+            Finish::Ok => Ended::Ok,
+            Finish::AppError => Ended::AppError,
+            Finish::Failed(code, certainty) => Ended::Failed(code, certainty),
+        },
+    };
+    services.observers.iter().for_each(|o| o.ended(&outcome));
+}
+
 /// A handler whose connection is gone and that runs to its end all the same.
-struct Detached(Entry);
+struct Detached {
+    entry: Entry,
+    services: Arc<Services>,
+    peer: Arc<Peer>,
+}
 
 impl Future for Detached {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let entry = &mut self.0;
+        let Detached { entry, services, peer } = &mut *self;
         let mut current = Current { context: std::mem::take(&mut entry.context), ..Current::default() };
-        let polled = enter(&mut current, || entry.handler.poll(cx));
+        let polled = enter(&mut current, || catch_unwind(AssertUnwindSafe(|| entry.handler.poll(cx))));
         entry.context = current.context;
-        polled
+        let finish = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => current.finish,
+            Err(_) => Some(Finish::Failed(Code::Internal, Certainty::MaybeExecuted)),
+        };
+        if entry.since.is_some() {
+            observe(services, peer, &entry.ending(), finish);
+        }
+        Poll::Ready(())
     }
 }
 

@@ -1,10 +1,17 @@
 //! The first bytes of a link: preface and hello, each way, within the handshake's time.
 
+use std::io::ErrorKind;
+
 use bytes::BytesMut;
 use farcall_core::{Code, Limits, RpcError, Stage};
 use farcall_transport::Io;
-use farcall_wire::{Hello, PREFACE_LEN, Preface, Session, VERSION, Violation, control, get_frame};
+use farcall_wire::{Hello, OutBuf, PREFACE_LEN, Preface, Session, VERSION, Violation, control, get_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::driver::LINGER;
+
+/// How errors begin that are the peer's fault.
+const BROKE: &str = "the peer broke the protocol: ";
 
 /// A link whose peer has said who it is.
 pub(crate) struct Handshake {
@@ -16,10 +23,18 @@ pub(crate) struct Handshake {
 }
 
 /// Says hello and waits for the peer's. `first` is what was read of it already.
-pub(crate) async fn establish(link: Io, first: BytesMut, limits: &Limits, address: &str) -> Result<Handshake, RpcError> {
+pub(crate) async fn establish(mut link: Io, mut first: BytesMut, limits: &Limits, address: &str) -> Result<Handshake, RpcError> {
     let patience = limits.handshake;
-    match tokio::time::timeout(patience, exchange(link, first, limits)).await {
-        Ok(done) => done.map_err(|e| named(e, address)),
+    match tokio::time::timeout(patience, exchange(&mut link, &mut first, limits)).await {
+        Ok(Ok((session, theirs))) => Ok(Handshake { link, rest: first, theirs, session }),
+        Ok(Err(refused)) => {
+            if let Some(violation) = &refused.tell {
+                let mut out = OutBuf::default();
+                control::hang_up(0, violation, &mut out);
+                last_words(link, out.contiguous().unwrap_or_default()).await;
+            }
+            Err(named(refused.error, address))
+        }
         Err(_) => Err(named(
             RpcError::not_executed(
                 Code::Unavailable,
@@ -35,36 +50,74 @@ fn named(e: RpcError, address: &str) -> RpcError {
     RpcError::not_executed(e.code(), message).with_stage(Stage::Connect)
 }
 
-async fn exchange(mut link: Io, mut buf: BytesMut, limits: &Limits) -> Result<Handshake, RpcError> {
+/// Why there is no session.
+struct Refused {
+    error: RpcError,
+    /// What the peer is told, if it speaks farcall.
+    tell: Option<Violation>,
+}
+
+impl From<RpcError> for Refused {
+    fn from(error: RpcError) -> Refused {
+        Refused { error, tell: None }
+    }
+}
+
+impl From<Violation> for Refused {
+    fn from(v: Violation) -> Refused {
+        Refused { error: RpcError::not_executed(Code::InvalidArgument, format!("{BROKE}{v}")), tell: Some(v) }
+    }
+}
+
+async fn exchange(link: &mut Io, buf: &mut BytesMut, limits: &Limits) -> Result<(Session<std::task::Waker>, Hello), Refused> {
     let session = Session::new(random_id(), incarnation(), limits);
-    let broken = |e: std::io::Error| RpcError::not_executed(Code::Unavailable, format!("the connection broke during the hello: {e}"));
     link.write_all(&Session::<std::task::Waker>::opening(&session.hello)).await.map_err(broken)?;
-    while buf.len() < PREFACE_LEN && !matches!(Preface::parse(&buf), Preface::Foreign) {
-        if link.read_buf(&mut buf).await.map_err(broken)? == 0 {
-            return Err(closed_early(&buf));
+    while buf.len() < PREFACE_LEN && !matches!(Preface::parse(buf), Preface::Foreign) {
+        if link.read_buf(buf).await.map_err(broken)? == 0 {
+            return Err(closed_early(buf).into());
         }
     }
-    match Preface::parse(&buf) {
+    match Preface::parse(buf) {
         Preface::Farcall(VERSION) => drop(buf.split_to(PREFACE_LEN)),
         Preface::Farcall(other) => {
             let why = format!("the peer speaks farcall protocol {other}, this side {VERSION}: use the same major version on both");
-            return Err(RpcError::not_executed(Code::Unimplemented, why));
+            let tell = Violation(format!("this side speaks farcall protocol {VERSION}, not {other}: use the same major version on both"));
+            return Err(Refused { error: RpcError::not_executed(Code::Unimplemented, why), tell: Some(tell) });
         }
-        Preface::Partial | Preface::Foreign => return Err(foreign(&buf)),
+        Preface::Partial | Preface::Foreign => return Err(foreign(buf).into()),
     }
     loop {
-        if let Some(frame) = get_frame(&mut buf, farcall_core::limits::FRAME_BEFORE_HELLO).map_err(broke_protocol)? {
-            let theirs = control::expect_hello(frame)?;
-            return Ok(Handshake { link, rest: buf, theirs, session });
+        if let Some(frame) = get_frame(buf, farcall_core::limits::FRAME_BEFORE_HELLO)? {
+            let theirs = control::expect_hello(frame).map_err(|error| {
+                let tell = error.message().strip_prefix(BROKE).map(|v| Violation(v.to_owned()));
+                Refused { error, tell }
+            })?;
+            return Ok((session, theirs));
         }
-        if link.read_buf(&mut buf).await.map_err(broken)? == 0 {
-            return Err(closed_early(&buf));
+        if link.read_buf(buf).await.map_err(broken)? == 0 {
+            return Err(cut_off().into());
         }
     }
 }
 
-fn broke_protocol(v: Violation) -> RpcError {
-    RpcError::not_executed(Code::InvalidArgument, format!("the peer broke the protocol: {v}"))
+/// Writes what there is left to say and closes. It reads on for a moment: to close a socket with
+/// unread bytes would throw the words away.
+pub(crate) async fn last_words(mut link: Io, words: &[u8]) {
+    let closing = async {
+        if link.write_all(words).await.is_ok() && link.shutdown().await.is_ok() {
+            let mut sink = [0; 4096];
+            while link.read(&mut sink).await.is_ok_and(|n| n > 0) {}
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, closing).await;
+}
+
+/// A peer that closes before it has read our hello resets the connection; that is no other case.
+fn broken(e: std::io::Error) -> RpcError {
+    match e.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => closed_early(&[]),
+        _ => RpcError::not_executed(Code::Unavailable, format!("the connection broke during the hello: {e}")),
+    }
 }
 
 fn closed_early(got: &[u8]) -> RpcError {
@@ -74,8 +127,12 @@ fn closed_early(got: &[u8]) -> RpcError {
             "the peer closed the connection without a hello: it may not be a farcall port, or it is shutting down",
         ),
         _ if Preface::parse(got) == Preface::Foreign => foreign(got),
-        _ => RpcError::not_executed(Code::Unavailable, "the peer closed the connection in the middle of its hello"),
+        _ => cut_off(),
     }
+}
+
+fn cut_off() -> RpcError {
+    RpcError::not_executed(Code::Unavailable, "the peer closed the connection in the middle of its hello")
 }
 
 /// What does answer there is a good hint: an HTTP server, a TLS port.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use farcall_core::{Code, Limits, RpcError, ServiceDescriptor};
+use farcall_core::{Certainty, Code, Limits, RpcError, ServiceDescriptor};
 use farcall_wire::{CallId, Outbound, Start};
 
 use crate::context::Peer;
@@ -82,6 +82,25 @@ struct Orders {
     abort: bool,
 }
 
+/// The service of a call, and how its rows are found again.
+#[derive(Clone, Copy)]
+pub(crate) enum Bound<'a> {
+    /// A stub's descriptor, which lives for ever: by its address.
+    Stub(&'static ServiceDescriptor),
+    /// One that comes and goes: by what it says.
+    Raw(&'a ServiceDescriptor),
+}
+
+impl Bound<'_> {
+    #[inline]
+    fn row(self, outbound: &mut Outbound<Waker>) -> Result<u16, RpcError> {
+        match self {
+            Bound::Stub(service) => outbound.bind(std::ptr::from_ref(service).addr(), service),
+            Bound::Raw(service) => outbound.bind_by_value(service),
+        }
+    }
+}
+
 /// What became of an attempt to start a call.
 pub(crate) enum Started {
     Sent(CallId),
@@ -125,24 +144,21 @@ impl Inner {
 impl Connection {
     /// Queues a two-way call.
     #[inline]
-    pub(crate) fn start(
-        &self,
-        key: usize,
-        service: &ServiceDescriptor,
-        method: u16,
-        call: Start<'_>,
-        waker: &Waker,
-    ) -> Result<Started, RpcError> {
+    pub(crate) fn start(&self, service: Bound<'_>, method: u16, call: Start<'_>, waker: &Waker) -> Result<Started, RpcError> {
         let mut shared = self.inner.lock();
         if shared.outbound.queued() > self.inner.limits.out_buffer {
             shared.waiting_for_room.push(waker.clone());
             return Ok(Started::Full);
         }
         let driver = shared.wake_driver(self.inner.clock);
-        let row = shared.outbound.bind(key, service)?;
         let now = shared.now;
-        let started = shared.outbound.start(now, Start { row: row + method, ..call }, Some(waker.clone()));
+        let outbound = &mut shared.outbound;
+        let started = match service.row(outbound) {
+            Ok(row) => outbound.start(now, Start { row: row + method, ..call }, Some(waker.clone())),
+            Err(e) => Err(e),
+        };
         drop(shared);
+        // Also after a failure: the driver's waker is gone from its place, so nobody else would.
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -150,27 +166,20 @@ impl Connection {
     }
 
     /// Queues a one-way call. `false` if the out-buffer is full.
-    pub(crate) fn start_oneway(
-        &self,
-        key: usize,
-        service: &ServiceDescriptor,
-        method: u16,
-        call: Start<'_>,
-        waker: &Waker,
-    ) -> Result<bool, RpcError> {
+    pub(crate) fn start_oneway(&self, service: Bound<'_>, method: u16, call: Start<'_>, waker: &Waker) -> Result<bool, RpcError> {
         let mut shared = self.inner.lock();
         if shared.outbound.queued() > self.inner.limits.out_buffer {
             shared.waiting_for_room.push(waker.clone());
             return Ok(false);
         }
         let driver = shared.wake_driver(self.inner.clock);
-        let row = shared.outbound.bind(key, service)?;
-        shared.outbound.start_oneway(Start { row: row + method, ..call })?;
+        let outbound = &mut shared.outbound;
+        let queued = service.row(outbound).and_then(|row| outbound.start_oneway(Start { row: row + method, ..call }));
         drop(shared);
         if let Some(driver) = driver {
             driver.wake();
         }
-        Ok(true)
+        queued.map(|()| true)
     }
 
     /// The answer of a call, if it is here; else `waker` is called when it is.
@@ -182,15 +191,16 @@ impl Connection {
         })
     }
 
-    /// The caller of a call is gone.
-    pub(crate) fn cancel(&self, id: CallId) {
+    /// The caller of a call is gone. Says what is known about its execution.
+    pub(crate) fn cancel(&self, id: CallId) -> Certainty {
         let mut shared = self.inner.lock();
-        shared.outbound.cancel(id);
+        let certainty = shared.outbound.cancel(id);
         let driver = shared.wake_driver(self.inner.clock);
         drop(shared);
         if let Some(driver) = driver {
             driver.wake();
         }
+        certainty
     }
 
     /// Holds back writing until the cork is dropped.
