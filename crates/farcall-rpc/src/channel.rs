@@ -1,7 +1,7 @@
 //! A client's handle on a service: finds an endpoint, keeps a connection to it, makes a new one when
 //! that is lost.
 
-use std::future::{Future, IntoFuture};
+use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -385,10 +385,8 @@ impl<C: From<Channel> + 'static> IntoFuture for Connect<C> {
     }
 }
 
-fn connect<C: From<Channel>>(channel: Result<Channel, RpcError>) -> impl Future<Output = Result<C, RpcError>> + Send {
-    async move {
-        let channel = channel?;
-        channel.ready().await?;
-        Ok(C::from(channel))
-    }
+async fn connect<C: From<Channel>>(channel: Result<Channel, RpcError>) -> Result<C, RpcError> {
+    let channel = channel?;
+    channel.ready().await?;
+    Ok(C::from(channel))
 }
