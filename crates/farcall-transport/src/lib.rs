@@ -1,6 +1,6 @@
 //! Byte links under farcall: TCP, unix sockets and pipes inside one process.
 //!
-//! [`connect`] and [`Listener::bind`] take an [`Address`] and give an [`Io`]: one enum instead of a
+//! [`connect`] and [`Listener::bind`] take an [`Address`](farcall_core::Address) and give an [`Io`]: one enum instead of a
 //! box, so that reads and writes of the hot path are direct calls. Any other `AsyncRead +
 //! AsyncWrite` becomes an [`Io`] through [`Io::boxed`]. Errors say what was tried and what to do.
 //!
