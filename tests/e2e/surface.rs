@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use farcall::prelude::*;
 use farcall_tests::{PayError, Payment, PaymentClient, PaymentServer, Receipt, Status, Till, order};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::support::{Provider, TempDir, run, serve};
 
 /// Generic code: it does not know whether the other side is here or elsewhere.
@@ -124,5 +126,52 @@ fn json_is_a_codec_per_call() {
         let e = client.status(7).codec(farcall::CodecId::Xdr).await.unwrap_err();
         assert!(e.message().contains("xdr") && e.certainty() == Certainty::NotSent, "{e}");
         assert_eq!(till.paid.load(Ordering::SeqCst), 2);
+    });
+}
+
+/// Another protocol on the same port: it answers PING with PONG, line by line.
+struct Ping;
+
+impl farcall::Protocol for Ping {
+    fn name(&self) -> &'static str {
+        "ping"
+    }
+    fn sniff(&self, first: &[u8]) -> farcall::Sniff {
+        match first {
+            _ if first.starts_with(b"PING\n") => farcall::Sniff::Yes,
+            _ if b"PING\n".starts_with(first) => farcall::Sniff::More,
+            _ => farcall::Sniff::No,
+        }
+    }
+    fn serve(&self, mut link: farcall::Io, first: bytes::BytesMut) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        Box::pin(async move {
+            let lines = first.iter().filter(|&&b| b == b'\n').count();
+            let _ = link.write_all("PONG\n".repeat(lines).as_bytes()).await;
+        })
+    }
+}
+
+#[test]
+fn several_protocols_share_a_port() {
+    run(async {
+        let server = Server::builder().serve(PaymentServer::new(Till::default())).protocol(Ping).listen("tcp://127.0.0.1:0").await.unwrap();
+        let port = server.address().to_string();
+        let socket = port.trim_start_matches("tcp://");
+        let say = async |text: &str| {
+            let mut link = tokio::net::TcpStream::connect(socket).await.unwrap();
+            // One byte at a time: the protocols have to wait for more.
+            for byte in text.as_bytes() {
+                link.write_all(&[*byte]).await.unwrap();
+                link.flush().await.unwrap();
+            }
+            let mut answer = String::new();
+            link.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        assert_eq!(say("PING\n").await, "PONG\n");
+        let answer = say("GET / HTTP/1.1\r\n").await;
+        assert!(answer.contains("farcall 1, ping"), "{answer}");
+        let client = PaymentClient::connect(server.address()).await.unwrap();
+        assert_eq!(client.status(7).await.unwrap(), Status::Paid { cents: 250 });
     });
 }

@@ -1,24 +1,22 @@
 //! Listens, tells protocols apart by their first bytes, and runs a driver per connection.
 
-use std::collections::HashMap;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use farcall_core::{Address, Code, Limits, RpcError};
 use farcall_transport::{Io, Listener};
-use farcall_wire::Preface;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::connection::{Driver, Inner, Services, establish, last_words};
+use crate::connection::{Services, last_words};
 use crate::meta::{DescribeServer, Meta};
 use crate::method::BoxFuture;
 use crate::observer::Observer;
-use crate::protocol::{Protocol, Sniff};
+use crate::protocol::{Farcall, Protocol, Sniff};
 use crate::runtime;
 use crate::skeleton::Skeleton;
 
@@ -105,14 +103,17 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     for address in &builder.also {
         listeners.push(Listener::bind(&address.parse()?).await?);
     }
+    let services = Arc::new(Services { skeletons: builder.skeletons, observers: builder.observers });
+    let stop = watch::Sender::new(false);
+    let farcall = Farcall::new(services, builder.limits.clone(), stop.subscribe());
+    builder.protocols.insert(0, Arc::new(farcall.clone()));
     let core = Arc::new(Core {
-        services: Arc::new(Services { skeletons: builder.skeletons, observers: builder.observers }),
+        farcall,
         protocols: builder.protocols,
         room: Arc::new(Semaphore::new(builder.limits.connections)),
-        limits: builder.limits,
-        stop: watch::Sender::new(false),
+        handshake: builder.limits.handshake,
+        stop,
         live: watch::Sender::new(0),
-        connections: Mutex::default(),
     });
     let addresses = listeners.iter().map(|l| l.address().clone()).collect();
     for listener in listeners {
@@ -171,20 +172,20 @@ impl Server {
 
     /// Connections open now.
     pub fn connections(&self) -> usize {
-        self.core.connections().len()
+        self.core.farcall.count()
     }
 
     /// Ends gracefully: no new connections, callers are told to go elsewhere, running calls may end
     /// within `patience`. An error says how many connections were cut off after that.
     pub async fn drain(self, patience: Duration) -> Result<(), RpcError> {
         self.core.stop.send_replace(true);
-        self.core.connections().values().for_each(|c| c.drain());
+        self.core.farcall.drain();
         let mut live = self.core.live.subscribe();
         let ended = tokio::time::timeout(patience, live.wait_for(|n| *n == 0)).await;
         if ended.is_ok() {
             return Ok(());
         }
-        let cut = self.core.connections().len();
+        let cut = self.core.farcall.count();
         let why = format!("{cut} connections still had calls running after {} ms and were cut off", patience.as_millis());
         Err(RpcError::new(Code::DeadlineExceeded, why))
     }
@@ -198,19 +199,19 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.core.stop.send_replace(true);
-        self.core.connections().values().for_each(|c| c.abort());
+        self.core.farcall.abort();
     }
 }
 
 struct Core {
-    services: Arc<Services>,
+    /// Also the first of the protocols.
+    farcall: Farcall,
     protocols: Vec<Arc<dyn Protocol>>,
     room: Arc<Semaphore>,
-    limits: Limits,
+    handshake: Duration,
     stop: watch::Sender<bool>,
-    /// Connections whose task has not ended.
+    /// Links whose task has not ended.
     live: watch::Sender<usize>,
-    connections: Mutex<HashMap<usize, Arc<Inner>>>,
 }
 
 impl Core {
@@ -222,10 +223,6 @@ impl Core {
             serve_link(&alive.0, link).await;
             drop((alive, permit));
         });
-    }
-
-    fn connections(&self) -> MutexGuard<'_, HashMap<usize, Arc<Inner>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -270,36 +267,26 @@ impl Drop for Alive {
 async fn serve_link(core: &Arc<Core>, mut link: Io) {
     let mut first = BytesMut::with_capacity(64);
     let mut stop = core.stop.subscribe();
-    let sniffing = tokio::time::timeout(core.limits.handshake, sniff(&core.protocols, &mut link, &mut first));
+    let sniffing = tokio::time::timeout(core.handshake, sniff(&core.protocols, &mut link, &mut first));
     let Some(sniffed) = unless_stopped(&mut stop, sniffing).await else { return };
     match sniffed {
-        Ok(Some(Choice::Farcall)) => serve_farcall(core, link, first).await,
-        Ok(Some(Choice::Other(protocol))) => protocol.serve(link, first).await,
+        Ok(Some(protocol)) => protocol.serve(link, first).await,
         Ok(None) | Err(_) if first.is_empty() => {}
         Ok(None) | Err(_) => {
             let names: Vec<&str> = core.protocols.iter().map(|p| p.name()).collect();
-            let also: String = names.iter().map(|name| format!(", {name}")).collect();
-            let advice = format!("this port speaks farcall {}{also}; what you sent is something else\r\n", farcall_wire::VERSION);
+            let advice = format!("this port speaks {}; what you sent is something else\r\n", names.join(", "));
             last_words(link, advice.as_bytes()).await;
         }
     }
 }
 
-enum Choice {
-    Farcall,
-    Other(Arc<dyn Protocol>),
-}
-
-async fn sniff(protocols: &[Arc<dyn Protocol>], link: &mut Io, first: &mut BytesMut) -> Option<Choice> {
+/// Reads as many bytes as it takes for one protocol to know its own; `None` if none does.
+async fn sniff(protocols: &[Arc<dyn Protocol>], link: &mut Io, first: &mut BytesMut) -> Option<Arc<dyn Protocol>> {
     loop {
-        let mut undecided = match Preface::parse(first) {
-            Preface::Farcall(_) => return Some(Choice::Farcall),
-            Preface::Partial => true,
-            Preface::Foreign => false,
-        };
+        let mut undecided = false;
         for protocol in protocols {
             match protocol.sniff(first) {
-                Sniff::Yes => return Some(Choice::Other(Arc::clone(protocol))),
+                Sniff::Yes => return Some(Arc::clone(protocol)),
                 Sniff::More => undecided = true,
                 Sniff::No => {}
             }
@@ -308,27 +295,4 @@ async fn sniff(protocols: &[Arc<dyn Protocol>], link: &mut Io, first: &mut Bytes
             return None;
         }
     }
-}
-
-async fn serve_farcall(core: &Arc<Core>, link: Io, first: BytesMut) {
-    let address = link.peer();
-    let handshake = match establish(link, first, &core.limits, &address).await {
-        Ok(handshake) => handshake,
-        Err(e) => return core.services.observers.iter().for_each(|o| o.refused(&address, &e)),
-    };
-    let (connection, driver) = Driver::new(handshake, Arc::clone(&core.services), address);
-    let key = Arc::as_ptr(&connection.inner).addr();
-    core.connections().insert(key, Arc::clone(&connection.inner));
-    // A drain that began meanwhile has not seen this connection.
-    if *core.stop.borrow() {
-        connection.inner.drain();
-    }
-    struct Listed<'a>(&'a Core, usize);
-    impl Drop for Listed<'_> {
-        fn drop(&mut self) {
-            self.0.connections().remove(&self.1);
-        }
-    }
-    let _listed = Listed(core, key);
-    driver.run().await;
 }

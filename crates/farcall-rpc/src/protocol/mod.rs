@@ -1,9 +1,12 @@
 //! Several protocols on one port: the first bytes of a connection tell which.
 
+mod farcall;
+
 use bytes::BytesMut;
 use farcall_transport::Io;
 
 use crate::method::BoxFuture;
+pub(crate) use farcall::Farcall;
 
 /// What a protocol makes of the first bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

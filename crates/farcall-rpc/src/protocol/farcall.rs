@@ -1,0 +1,97 @@
+//! farcall's own protocol on a server's port: the first of its [`Protocol`]s.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::BytesMut;
+use farcall_core::Limits;
+use farcall_transport::Io;
+use farcall_wire::Preface;
+use tokio::sync::watch;
+
+use crate::connection::{Driver, Inner, Services, establish};
+use crate::method::BoxFuture;
+use crate::protocol::{Protocol, Sniff};
+
+/// Serves farcall links, and remembers them so that they can be told to end. Clones share all.
+#[derive(Clone)]
+pub(crate) struct Farcall(Arc<Links>);
+
+struct Links {
+    services: Arc<Services>,
+    limits: Limits,
+    /// Set once the server drains.
+    stop: watch::Receiver<bool>,
+    connections: Mutex<HashMap<usize, Arc<Inner>>>,
+}
+
+impl Farcall {
+    pub(crate) fn new(services: Arc<Services>, limits: Limits, stop: watch::Receiver<bool>) -> Farcall {
+        Farcall(Arc::new(Links { services, limits, stop, connections: Mutex::default() }))
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<usize, Arc<Inner>>> {
+        self.0.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections open now.
+    pub(crate) fn count(&self) -> usize {
+        self.connections().len()
+    }
+
+    /// Lets every connection end gracefully.
+    pub(crate) fn drain(&self) {
+        self.connections().values().for_each(|c| c.drain());
+    }
+
+    /// Ends every connection now.
+    pub(crate) fn abort(&self) {
+        self.connections().values().for_each(|c| c.abort());
+    }
+
+    async fn run(self, link: Io, first: BytesMut) {
+        let Links { services, limits, stop, .. } = &*self.0;
+        let address = link.peer();
+        let handshake = match establish(link, first, limits, &address).await {
+            Ok(handshake) => handshake,
+            Err(e) => return services.observers.iter().for_each(|o| o.refused(&address, &e)),
+        };
+        let (connection, driver) = Driver::new(handshake, Arc::clone(services), address);
+        let key = Arc::as_ptr(&connection.inner).addr();
+        self.connections().insert(key, Arc::clone(&connection.inner));
+        let _listed = Listed(&self, key);
+        // A drain that began meanwhile has not seen this connection.
+        if *stop.borrow() {
+            connection.inner.drain();
+        }
+        driver.run().await;
+    }
+}
+
+/// Takes a connection off the list, however its task ends.
+struct Listed<'a>(&'a Farcall, usize);
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.0.connections().remove(&self.1);
+    }
+}
+
+impl Protocol for Farcall {
+    fn name(&self) -> &'static str {
+        "farcall 1"
+    }
+
+    fn sniff(&self, first: &[u8]) -> Sniff {
+        match Preface::parse(first) {
+            // Another version is told so in farcall's own words.
+            Preface::Farcall(_) => Sniff::Yes,
+            Preface::Partial => Sniff::More,
+            Preface::Foreign => Sniff::No,
+        }
+    }
+
+    fn serve(&self, link: Io, first: BytesMut) -> BoxFuture<'static, ()> {
+        Box::pin(self.clone().run(link, first))
+    }
+}
