@@ -233,3 +233,52 @@ fn a_hedged_call_runs_again_when_it_takes_long_and_only_then() {
         assert_eq!(PaymentClient::local(Till::default()).status(7).hedge(hour).await.unwrap(), farcall_tests::Status::Paid { cents: 250 });
     });
 }
+
+#[test]
+fn a_blocking_call_ends_by_its_deadline_even_if_its_runtime_stands_still() {
+    let provider = Provider::start("tcp://127.0.0.1:0");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = runtime.block_on(async { PaymentClient::connect(&provider.address).await.unwrap() });
+    // Nobody drives the connection now.
+    let started = std::time::Instant::now();
+    let e = client.status(1).deadline(Duration::from_millis(50)).wait().unwrap_err();
+    assert_eq!(e.code(), Code::DeadlineExceeded, "{e}");
+    let e = client.status(1).deadline(Duration::from_millis(50)).send().wait().unwrap_err();
+    assert_eq!((e.code(), e.certainty()), (Code::DeadlineExceeded, Certainty::NotSent), "{e}");
+    assert!(started.elapsed() < PATIENCE);
+    // Driven again, it is as good as before.
+    runtime.block_on(async { client.status(1).await.unwrap() });
+}
+
+#[test]
+fn what_is_async_only_can_be_waited_for_too() {
+    let server = Server::builder().serve(PaymentServer::new(Till::default())).listen("tcp://127.0.0.1:0").wait().unwrap();
+    let client = PaymentClient::connect(server.address()).wait().unwrap();
+    let (a, b) = farcall::block_on(farcall::batch((client.status(1), client.status(7)))).unwrap();
+    assert!(a.is_ok() && b.is_ok());
+    farcall::block_on(server.drain(PATIENCE)).unwrap().unwrap();
+    run(async { assert_eq!(farcall::block_on(async {}).unwrap_err().code(), Code::FailedPrecondition) });
+}
+
+#[test]
+fn a_deadline_longer_than_can_be_said_is_none() {
+    run(async {
+        let (_till, _server, client) = serve("tcp://127.0.0.1:0").await;
+        for client in [client, PaymentClient::local(Till::default())] {
+            client.status(1).deadline(Duration::MAX).await.unwrap();
+            let (_, _, left, _) = client.seen().deadline(Duration::MAX).await.unwrap();
+            assert_eq!(left, None);
+        }
+    });
+}
+
+#[test]
+fn many_waiting_handlers_share_a_connection_fairly() {
+    run(async {
+        let (till, _server, client) = serve("tcp://127.0.0.1:0").await;
+        let calls = 20_000u64;
+        let all = farcall::batch((0..calls).map(|_| client.sure(20)).collect::<Vec<_>>()).await;
+        assert!(all.iter().all(|r| r.is_ok()));
+        assert_eq!(till.ended.load(Ordering::SeqCst), calls);
+    });
+}

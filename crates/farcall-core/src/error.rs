@@ -99,7 +99,7 @@ impl<E> Error<E> {
     {
         match self {
             Error::App(e) => RpcError::new(Code::FailedPrecondition, format!("upstream: {e:?}")),
-            Error::Rpc(e) => RpcError::new(e.code(), format!("upstream: {e}")).with_source(e),
+            Error::Rpc(e) => e.upstream(),
         }
     }
 
@@ -366,6 +366,12 @@ impl RpcError {
         RpcError::new(code, message).with_certainty(Certainty::NotExecuted)
     }
 
+    /// Turns the failure of a call to another service into one of ours, inside a handler; the code is
+    /// kept. `?` alone does the same, when the error leaves the handler.
+    pub fn upstream(self) -> RpcError {
+        RpcError::new(self.code(), format!("upstream: {self}")).with_source(self)
+    }
+
     /// The code to match on.
     pub fn code(&self) -> Code {
         self.0.code
@@ -440,7 +446,8 @@ impl RpcError {
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let e = &*self.0;
-        if let Some(method) = &e.method {
+        // A refused binding names the method itself, because it is shown without a call too.
+        if let Some(method) = e.method.as_ref().filter(|m| !e.message.starts_with(m.as_str())) {
             write!(f, "{method}: ")?;
         }
         write!(f, "{}", e.message)?;

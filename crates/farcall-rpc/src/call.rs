@@ -24,6 +24,9 @@ use crate::{runtime, scratch};
 /// connection's buffer.
 const SEGMENT: usize = 16 << 10;
 
+/// How long past its deadline a blocking caller leaves it to the driver to end a call.
+const GRACE: Duration = Duration::from_millis(25);
+
 /// A call that a stub's method returned. Nothing is encoded or sent until it is started in one of
 /// four styles:
 ///
@@ -126,11 +129,28 @@ impl<M: Method> Call<M> {
     /// Makes the call and blocks until it has ended. For programs and threads without a runtime and
     /// for blocking handlers; inside an async runtime it is an error
     /// ([`Code::FailedPrecondition`], not sent), because it would block the thread it needs.
-    pub fn wait(self) -> Reply<M::Out, M::Err> {
-        match runtime::wait(self) {
+    pub fn wait(mut self) -> Reply<M::Out, M::Err> {
+        match self.block() {
             Ok(reply) => reply,
             Err(e) => Err(e.with_method(name::<M>()).into()),
         }
+    }
+
+    /// Blocks until it has ended. Its deadline holds even if the runtime that drives its connection
+    /// stands still.
+    fn block(&mut self) -> Result<Reply<M::Out, M::Err>, RpcError> {
+        runtime::wait_polling(|cx| {
+            if let Poll::Ready(reply) = Pin::new(&mut *self).poll(cx) {
+                return (Poll::Ready(reply), None);
+            }
+            let State::Flying(connection, id) = &self.state else { return (Poll::Pending, None) };
+            let Some(overdue) = connection.expires(*id).map(|at| at + GRACE) else { return (Poll::Pending, None) };
+            if Instant::now() < overdue {
+                return (Poll::Pending, Some(overdue));
+            }
+            connection.expire();
+            (Pin::new(&mut *self).poll(cx), Some(Instant::now() + GRACE))
+        })
     }
 
     /// Makes the call and gives its reply to `f`, exactly once: also when the connection is lost,
@@ -343,7 +363,8 @@ impl<M: Method> Call<M> {
         let Some(target) = self.channel.local_target() else {
             return Err(RpcError::not_sent(Code::Internal, "not a local channel"));
         };
-        let mut context = crate::Context { expires: deadline.map(|d| Instant::now() + d), trace: inherited, ..Default::default() };
+        let mut context =
+            crate::Context { expires: deadline.and_then(|d| Instant::now().checked_add(d)), trace: inherited, ..Default::default() };
         if let Some(extra) = &mut self.extra {
             if let Some(e) = extra.invalid.take() {
                 return Err(e);
@@ -425,7 +446,7 @@ enum Queued {
 /// Milliseconds, rounded up: a deadline is never shortened by rounding.
 #[inline]
 pub(crate) fn to_ms(time: Duration) -> u64 {
-    time.as_micros().div_ceil(1000) as u64
+    u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 fn name<M: Method>() -> String {
@@ -545,8 +566,12 @@ impl<M: Method> Unpin for Pending<M> {}
 
 impl<M: Method> Pending<M> {
     /// Blocks until the reply is here; see [`Call::wait`].
-    pub fn wait(self) -> Reply<M::Out, M::Err> {
-        match runtime::wait(self) {
+    pub fn wait(mut self) -> Reply<M::Out, M::Err> {
+        let waited = match &mut self.0 {
+            Sent::Call(call) => call.block(),
+            Sent::Task(_) | Sent::Over(_) => runtime::wait(self),
+        };
+        match waited {
             Ok(reply) => reply,
             // Unlike a call that was never started, this one is under way.
             Err(e) => Err(e.with_certainty(Certainty::MaybeExecuted).with_method(name::<M>()).into()),

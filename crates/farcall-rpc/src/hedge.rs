@@ -12,14 +12,17 @@ use crate::call::Call;
 use crate::method::{Idempotent, Method};
 use crate::runtime;
 
-impl<M: Idempotent> Call<M> {
+impl<M: Method> Call<M> {
     /// Makes the call a second time if there is no reply `after` this long; the first good reply
     /// counts and the other attempt is cancelled. The deadline covers both. Useful when a few calls
     /// take much longer than most: choose a time that 95 % of them stay under.
     ///
     /// It exists for `#[farcall(idempotent)]` methods only. A provider in this process is called
     /// once. While a channel has one connection, both attempts go to the same provider.
-    pub fn hedge(self, after: Duration) -> Hedged<M> {
+    pub fn hedge(self, after: Duration) -> Hedged<M>
+    where
+        M: Idempotent,
+    {
         Hedged { first: Some(self), second: None, after, timer: None, failed: None }
     }
 }

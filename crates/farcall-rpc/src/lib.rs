@@ -42,6 +42,7 @@ pub use method::{Idempotent, Method, Stub};
 pub use observer::{Ended, Observer, Outcome, Side};
 pub use protocol::{Protocol, Sniff};
 pub use resolver::{Resolver, StaticResolver};
+pub use runtime::block_on;
 pub use server::{Listen, Server, ServerBuilder};
 pub use skeleton::Skeleton;
 
@@ -50,7 +51,9 @@ pub use skeleton::Skeleton;
 pub mod __rt {
     pub use crate::call::Call;
     pub use crate::channel::{Channel, Connect};
-    pub use crate::method::{AsBytes, AsValue, BoxFuture, Idempotent, LocalTarget, Method, Stub, local_blocking, wrong_target};
+    pub use crate::method::{
+        AsBytes, AsValue, BoxFuture, Idempotent, LocalTarget, Method, Stub, is_app_error, local_blocking, travels, wrong_target,
+    };
     pub use crate::resolver::Resolver;
     pub use crate::skeleton::{Incoming, Runner, Skeleton, runner};
     pub use farcall_core::__rt::*;

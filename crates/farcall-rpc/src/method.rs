@@ -50,6 +50,14 @@ pub trait Stub: From<crate::Channel> + Clone + Send + Sync + 'static {
     fn descriptor() -> &'static ServiceDescriptor;
 }
 
+/// Only a type with a schema can be an argument or a result.
+#[doc(hidden)]
+pub fn travels<T: farcall_core::Schema>() {}
+
+/// Only an application error can be the error of a method.
+#[doc(hidden)]
+pub fn is_app_error<T: farcall_core::AppError>() {}
+
 /// A plain `fn` handler of a provider in this process, on the blocking pool.
 #[doc(hidden)]
 pub async fn local_blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Instant;
 
 use farcall_core::{Code, RpcError};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -28,6 +29,12 @@ pub(crate) fn handle() -> Handle {
 /// Blocks this thread until `future` is done. On a runtime's own thread that is refused: its worker
 /// would wait for work that only it could do.
 pub(crate) fn wait<F: Future>(future: F) -> Result<F::Output, RpcError> {
+    let mut future = pin!(future);
+    wait_polling(|cx| (future.as_mut().poll(cx), None))
+}
+
+/// As [`wait`], for something that also says when it wants to be polled again unasked.
+pub(crate) fn wait_polling<T>(mut poll: impl FnMut(&mut Context<'_>) -> (Poll<T>, Option<Instant>)) -> Result<T, RpcError> {
     if Handle::try_current().is_ok() && !MAY_BLOCK.get() {
         return Err(RpcError::not_sent(
             Code::FailedPrecondition,
@@ -38,13 +45,25 @@ pub(crate) fn wait<F: Future>(future: F) -> Result<F::Output, RpcError> {
     let _inside = handle.enter();
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);
-    let mut future = pin!(future);
     loop {
-        match future.as_mut().poll(&mut cx) {
-            Poll::Ready(output) => return Ok(output),
-            Poll::Pending => thread::park(),
+        match poll(&mut cx) {
+            (Poll::Ready(output), _) => return Ok(output),
+            (Poll::Pending, Some(again)) => thread::park_timeout(again.saturating_duration_since(Instant::now())),
+            (Poll::Pending, None) => thread::park(),
         }
     }
+}
+
+/// Blocks this thread until `future` is done: for programs and threads without a runtime that want
+/// what is async only, such as [`batch`](crate::batch) and [`Server::drain`](crate::Server::drain).
+/// Inside a runtime it is an error ([`Code::FailedPrecondition`]).
+///
+/// ```
+/// let answer = farcall_rpc::block_on(async { 42 });
+/// assert_eq!(answer.unwrap(), 42);
+/// ```
+pub fn block_on<F: Future>(future: F) -> Result<F::Output, RpcError> {
+    wait(future)
 }
 
 struct Unpark(Thread);

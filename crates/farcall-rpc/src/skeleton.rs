@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use farcall_core::{Code, CodecId, Fault, Reply, RpcError, ServiceDescriptor, Stage, codec};
+use farcall_core::{Certainty, Code, CodecId, Fault, Reply, RpcError, ServiceDescriptor, Stage, codec};
 use farcall_wire::{Failure, begin_reply, end_reply, status};
 use serde::Serialize;
 
@@ -18,6 +18,11 @@ use crate::context::{Current, Finish, with_current};
 use crate::method::{Formed, Method};
 
 /// A service that can be served. The macro implements it for `…Server<P>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be served",
+    label = "this is not the generated server of a service",
+    note = "wrap the provider: for `trait Payment` write `.serve(PaymentServer::new(provider))`"
+)]
 pub trait Skeleton: Send + Sync + 'static {
     /// What the service is.
     fn descriptor(&self) -> &ServiceDescriptor;
@@ -60,8 +65,7 @@ impl Incoming {
             Ok(out) => self.write(status::OK, Finish::Ok, &Formed::<M::Out, M::Form>(&out, PhantomData)),
             Err(error) => match M::Err::split(error) {
                 Ok(app) => self.write(status::APP_ERROR, Finish::AppError, &app),
-                // The handler ran: what it says of its own calls does not hold for this one.
-                Err(e) => self.fail(&e.with_certainty(farcall_core::Certainty::MaybeExecuted)),
+                Err(e) => self.fail(&from_handler(e)),
             },
         }
     }
@@ -118,6 +122,14 @@ impl Incoming {
             Err(_) => Err(RpcError::new(Code::Cancelled, "the provider's runtime is shutting down")),
         }
     }
+}
+
+/// An error that a handler returned. What it says of the handler's own calls does not hold for the
+/// call that it handles: that one ran.
+#[cold]
+fn from_handler(e: RpcError) -> RpcError {
+    let e = if e.method().is_some() || e.peer().is_some() { e.upstream() } else { e };
+    e.with_certainty(Certainty::MaybeExecuted).with_stage(Stage::Handler)
 }
 
 pub(crate) fn write_failure(replies: &mut Vec<u8>, id: u32, error: &RpcError) {

@@ -361,8 +361,9 @@ impl<W> Outbound<W> {
     fn queue_call(&mut self, id: u32, extra: u8, call: Start<'_>) {
         let bits = extra | if call.options.is_empty() { 0 } else { flags::OPTIONS };
         let header = Header::new(Kind::Call, bits, call.row, id);
-        // 0 means no deadline, so the shortest one that can be said is a millisecond.
-        let deadline = call.deadline.map_or(0, |ms| ms.clamp(1, u32::MAX as u64) as u32).to_le_bytes();
+        // 0 means no deadline, so the shortest one that can be said is a millisecond; one beyond what
+        // can be said (49 days) is kept by this side alone.
+        let deadline = call.deadline.map_or(0, |ms| u32::try_from(ms.max(1)).unwrap_or(0)).to_le_bytes();
         match call.body {
             Body::Copy(body) => self.queue(header, &[&deadline, call.options, body]),
             Body::Segment(body) => {
@@ -489,6 +490,14 @@ impl<W> Outbound<W> {
         }
         self.out.patch(slot.small_at + KIND_AT, Kind::Void as u8);
         true
+    }
+
+    /// When a call that still waits for its reply expires; [`NEVER`] if it does not.
+    pub fn expires(&self, id: CallId) -> u64 {
+        match self.slots.get(id.slot()) {
+            Some(slot) if slot.generation as u32 == id.0 >> 16 && matches!(slot.state, State::Waiting(_)) => slot.expires,
+            _ => NEVER,
+        }
     }
 
     /// When to look for expired calls next; [`NEVER`] if there is nothing to expire.

@@ -1,6 +1,6 @@
 //! Writes the code of a service: the trait, a marker type per method, the client and the server.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{Ident, Path};
 
@@ -14,7 +14,24 @@ pub(crate) fn service(service: &Service) -> TokenStream {
     let markers = service.methods.iter().enumerate().map(|(row, m)| marker(service, row, m));
     let client = client(service);
     let server = server(service);
-    quote!(#the_trait #(#markers)* #object #client #server)
+    let travels = travels(service);
+    quote!(#the_trait #travels #(#markers)* #object #client #server)
+}
+
+/// Asks of every type that it can travel, before anything else does: so the first error about one
+/// that cannot is the one with the right advice.
+fn travels(service: &Service) -> TokenStream {
+    let root = &service.root;
+    let types = service.methods.iter().flat_map(|m| {
+        let values = m.params.iter().map(|p| &p.ty).chain([&m.out]);
+        let values = values.map(|ty| quote_spanned!(span_of(ty)=> #root::__rt::travels::<#ty>();));
+        let error = m.error.iter().map(|ty| quote_spanned!(span_of(ty)=> #root::__rt::is_app_error::<#ty>();));
+        values.chain(error).collect::<Vec<_>>()
+    });
+    quote! {
+        #[allow(deprecated)]
+        const _: fn() = || { #(#types)* };
+    }
 }
 
 fn marker_name(service: &Service, method: &Method) -> Ident {
@@ -110,7 +127,7 @@ fn marker(service: &Service, row: usize, method: &Method) -> TokenStream {
         #vis enum #marker {}
 
         #[doc(hidden)]
-        #[allow(non_camel_case_types, private_interfaces, missing_docs)]
+        #[allow(nonstandard_style, private_interfaces, missing_docs, clippy::all, clippy::pedantic)]
         #[#root::__rt::data(crate = #root)]
         #vis struct #args { #(#fields),* }
 
@@ -160,7 +177,7 @@ fn object_form(service: &Service) -> TokenStream {
         .collect();
     let bodies = service.methods.iter().map(|m| {
         let (name, args, names) = (&m.ident, args_name(service, m), names(m));
-        let called = quote!(<P as #ident>::#name(&*self, #names));
+        let called = quote!(<__Provider as #ident>::#name(&*self, #names));
         let body = match (m.blocking, m.oneway) {
             (true, true) => quote!(#root::__rt::local_blocking(move || #called).await?; ::core::result::Result::Ok(())),
             (true, false) => quote!(#root::__rt::local_blocking(move || #called).await?),
@@ -179,8 +196,8 @@ fn object_form(service: &Service) -> TokenStream {
             #(#signatures;)*
         }
 
-        #[allow(private_interfaces)]
-        impl<P: #ident> #object for P {
+        #[allow(private_interfaces, deprecated)]
+        impl<__Provider: #ident> #object for __Provider {
             #(#signatures #bodies)*
         }
     }
@@ -316,6 +333,7 @@ fn client(service: &Service) -> TokenStream {
             }
         }
 
+        #[allow(deprecated)]
         impl #ident for #client {
             #(#as_trait)*
         }
@@ -325,28 +343,30 @@ fn client(service: &Service) -> TokenStream {
 fn server(service: &Service) -> TokenStream {
     let Service { root, vis, ident, .. } = service;
     let (client, server) = (client_name(service), server_name(service));
+    // Names that a parameter of the user cannot meet.
+    let (provider, call) = (Ident::new("provider", Span::mixed_site()), Ident::new("call", Span::mixed_site()));
     let arms = service.methods.iter().enumerate().map(|(row, m)| {
         let (name, names, row) = (&m.ident, names(m), row as u16);
         let (marker, args) = (marker_name(service, m), args_name(service, m));
-        let called = quote!(<P as #ident>::#name(&*provider, #names));
+        let called = quote!(<__Provider as #ident>::#name(&*#provider, #names));
         let reply = match (m.blocking, m.oneway) {
             (true, oneway) => {
                 let ok = if oneway { quote!(Ok(())) } else { quote!(Ok(reply)) };
                 let reply = if oneway { quote!(::core::result::Result::Ok(())) } else { quote!(reply) };
                 quote! {
-                    match call.blocking(move || #called).await {
-                        #ok => call.reply::<#marker>(#reply),
-                        Err(error) => call.fail(&error),
+                    match #call.blocking(move || #called).await {
+                        #ok => #call.reply::<#marker>(#reply),
+                        Err(error) => #call.fail(&error),
                     }
                 }
             }
-            (false, true) => quote!(#called.await; call.reply::<#marker>(::core::result::Result::Ok(()))),
-            (false, false) => quote!(let reply = #called.await; call.reply::<#marker>(reply)),
+            (false, true) => quote!(#called.await; #call.reply::<#marker>(::core::result::Result::Ok(()))),
+            (false, false) => quote!(let reply = #called.await; #call.reply::<#marker>(reply)),
         };
         quote! {
-            #row => match call.args::<#marker>() {
+            #row => match #call.args::<#marker>() {
                 ::core::result::Result::Ok(#args { #names }) => { #reply }
-                ::core::result::Result::Err(error) => call.fail(&error),
+                ::core::result::Result::Err(error) => #call.fail(&error),
             }
         }
     });
@@ -355,6 +375,7 @@ fn server(service: &Service) -> TokenStream {
         #[doc = #docs]
         #vis struct #server<P>(::std::sync::Arc<P>);
 
+        #[allow(deprecated)]
         impl<P: #ident> #server<P> {
             /// Serves this provider.
             pub fn new(provider: P) -> Self {
@@ -367,7 +388,8 @@ fn server(service: &Service) -> TokenStream {
             }
         }
 
-        impl<P: #ident> #root::__rt::Skeleton for #server<P> {
+        #[allow(deprecated)]
+        impl<__Provider: #ident> #root::__rt::Skeleton for #server<__Provider> {
             fn descriptor(&self) -> &#root::__rt::ServiceDescriptor {
                 #client::descriptor()
             }
@@ -375,10 +397,10 @@ fn server(service: &Service) -> TokenStream {
             fn runner(&self) -> ::std::boxed::Box<dyn #root::__rt::Runner> {
                 #root::__rt::runner(
                     ::std::sync::Arc::clone(&self.0),
-                    |provider: ::std::sync::Arc<P>, call: #root::__rt::Incoming| async move {
-                        match call.method() {
+                    |#provider: ::std::sync::Arc<__Provider>, #call: #root::__rt::Incoming| async move {
+                        match #call.method() {
                             #(#arms)*
-                            _ => call.no_such_row(),
+                            _ => #call.no_such_row(),
                         }
                     },
                 )

@@ -7,10 +7,10 @@
 //! their next requests leave in the same write. Woken by the first of them instead, it would sit in
 //! tokio's LIFO slot and write one frame at a time.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
@@ -20,6 +20,7 @@ use farcall_core::{Certainty, Code, RpcError, ServiceDescriptor};
 use farcall_transport::Io;
 use farcall_wire::{Catalogue, Frame, Inbound, Kind, OutBuf, Request, Violation, control, get_frame};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 use super::handshake::Handshake;
@@ -88,6 +89,7 @@ pub(crate) struct Driver {
     /// Callers woken in this turn.
     woken: usize,
     yielded: bool,
+    handlers_first: bool,
     /// Calls that ended in this turn; kept for its allocation.
     over: Vec<(Ending, Option<Finish>, Option<RpcError>)>,
     /// When the first parked handler that may be dropped expires.
@@ -129,6 +131,7 @@ impl Driver {
             wake: Vec::new(),
             woken: 0,
             yielded: false,
+            handlers_first: false,
             over: Vec::new(),
             parked_expiry: farcall_wire::NEVER,
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
@@ -145,7 +148,7 @@ impl Driver {
 
     /// Runs the connection to its end.
     pub(crate) async fn run(mut self) {
-        let end = std::future::poll_fn(|cx| self.turn(cx)).await;
+        let end = poll_fn(|cx| self.turn(cx)).await;
         let linger = matches!(&end, End::HungUp(_));
         self.finish(end);
         self.hang_up(linger).await;
@@ -156,11 +159,19 @@ impl Driver {
         self.now = self.inner.clock.now();
         self.parked.register(cx.waker());
         loop {
+            // By turns, because both draw on the task's budget: a flood of calls must not starve the
+            // handlers that wait, nor they the calls.
+            self.handlers_first = !self.handlers_first;
+            if self.handlers_first {
+                self.run_woken();
+            }
             let full = match self.read_all(cx) {
                 Ok(full) => full,
                 Err(end) => return Poll::Ready(end),
             };
-            self.run_woken();
+            if !self.handlers_first {
+                self.run_woken();
+            }
             if self.now >= self.timer_at {
                 self.expire();
             }
@@ -195,7 +206,7 @@ impl Driver {
             self.read.make_room(self.max_frame);
             let read = {
                 // Cancel safe: dropped while pending, it has read nothing.
-                let reading = std::pin::pin!(self.link.read_buf(&mut self.read.buf));
+                let reading = pin!(self.link.read_buf(&mut self.read.buf));
                 reading.poll(cx)
             };
             match read {
@@ -611,10 +622,17 @@ impl Future for Detached {
     }
 }
 
+/// Writes all of `out`. Not held back by the task's budget: what handlers have spent of it must not
+/// keep their replies from being written.
 fn poll_write_all(link: &mut Io, out: &mut OutBuf, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
     if out.is_empty() {
         return Poll::Ready(Ok(()));
     }
+    let writing = pin!(unconstrained(poll_fn(|cx| poll_write_some(link, out, cx))));
+    writing.poll(cx)
+}
+
+fn poll_write_some(link: &mut Io, out: &mut OutBuf, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
     while !out.is_empty() {
         let written = match out.contiguous() {
             Some(bytes) => ready!(Pin::new(&mut *link).poll_write(cx, bytes))?,

@@ -203,6 +203,20 @@ impl Connection {
         certainty
     }
 
+    /// When a call expires, if it does.
+    pub(crate) fn expires(&self, id: CallId) -> Option<Instant> {
+        let at = self.inner.lock().outbound.expires(id);
+        (at != farcall_wire::NEVER).then(|| self.inner.clock.instant(at))
+    }
+
+    /// Ends what is past its deadline. The driver does that; this is for those who wait for a driver
+    /// whose runtime stands still.
+    pub(crate) fn expire(&self) {
+        let mut wake = Vec::new();
+        self.inner.lock().outbound.expire(self.inner.clock.now(), &mut wake);
+        wake.into_iter().for_each(Waker::wake);
+    }
+
     /// Holds back writing until the cork is dropped.
     pub(crate) fn cork(self: &Arc<Self>) -> Cork {
         self.inner.lock().corks += 1;

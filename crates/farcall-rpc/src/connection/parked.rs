@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
+use tokio::task::coop::has_budget_remaining;
+
 use crate::context::Context as CallContext;
 use crate::skeleton::ParkedHandler;
 
@@ -132,17 +134,32 @@ impl ParkedSet {
             let mut state = self.ready.state.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut state.0, &mut batch);
         }
-        for index in batch.drain(..) {
+        let mut woken = batch.drain(..);
+        for index in woken.by_ref() {
             let place = &mut self.places[index];
             place.alarm.rung.store(false, Ordering::Release);
             // A late wake-up of a handler that has ended finds nobody, or its successor, to whom a
             // poll too many does no harm.
             let Some(entry) = &mut place.entry else { continue };
-            if let Poll::Ready(result) = poll(entry, &mut Context::from_waker(&place.waker))
-                && let Some(entry) = self.remove(index)
-            {
-                done(entry, result);
+            if let Poll::Ready(result) = poll(entry, &mut Context::from_waker(&place.waker)) {
+                self.count -= 1;
+                self.free.push(index);
+                if let Some(entry) = place.entry.take() {
+                    done(entry, result);
+                }
             }
+            // Handlers share the task's budget with tokio's resources. Once it is spent they would
+            // all come back unready: the rest waits for the next turn.
+            if !has_budget_remaining() {
+                break;
+            }
+        }
+        let mut state = self.ready.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0.extend(woken);
+        let driver = if state.0.is_empty() { None } else { state.1.clone() };
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
         }
         self.batch = batch;
     }
