@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use crate::channel::{Channel, Place};
-use crate::connection::{Bound, Connection, Cork, Started};
+use crate::connection::{Bound, Connection, Cork, RoomPlace, Started};
 use crate::context::{Scoped, inherited};
 use crate::method::{Method, Unformed};
 use crate::observer::{Ended, Outcome, Side};
@@ -25,7 +25,7 @@ use crate::{runtime, scratch};
 const SEGMENT: usize = 16 << 10;
 
 /// How long past its deadline a blocking caller leaves it to the driver to end a call.
-const GRACE: Duration = Duration::from_millis(25);
+pub(crate) const GRACE: Duration = Duration::from_millis(25);
 
 /// A call that a stub's method returned. Nothing is encoded or sent until it is started in one of
 /// four styles:
@@ -76,6 +76,7 @@ struct Waiting {
     body: Bytes,
     options: Vec<u8>,
     place: Option<Place>,
+    room: Option<RoomPlace>,
     since: Instant,
     deadline: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -212,12 +213,19 @@ impl<M: Method> Call<M> {
         let body = Bytes::from(body);
         let since = Instant::now();
         let waiting = || {
-            State::Waiting(Box::new(Waiting { body: body.clone(), options: options.clone(), place: None, since, deadline, timer: None }))
+            State::Waiting(Box::new(Waiting {
+                body: body.clone(),
+                options: options.clone(),
+                place: None,
+                room: None,
+                since,
+                deadline,
+                timer: None,
+            }))
         };
-        let started = (!self.channel.observers().is_empty()).then_some(since);
-        (self.state, self.started) = (waiting(), started);
+        self.state = waiting();
         let extra = (codec != CodecId::Compact).then(|| Box::new(Extra { codec, ..Extra::default() }));
-        Ok(Some(Call { channel: self.channel.clone(), args: None, deadline: self.deadline, extra, started, state: waiting() }))
+        Ok(Some(Call { channel: self.channel.clone(), args: None, deadline: self.deadline, extra, started: None, state: waiting() }))
     }
 
     fn codec_id(&self) -> CodecId {
@@ -270,23 +278,25 @@ impl<M: Method> Call<M> {
         if buffer.len() > SEGMENT {
             large = Some(scratch::lend(std::mem::take(&mut buffer)));
         }
+        let mut room = None;
         let started = match self.channel.connection() {
             Some(connection) => {
                 let body = match &large {
                     Some(body) => Body::Segment(body.clone()),
                     None => Body::Copy(&buffer),
                 };
-                self.queue(connection, Start { row: 0, deadline: deadline.map(to_ms), options: &options, body }, cx.waker())
+                self.queue(connection, Start { row: 0, deadline: deadline.map(to_ms), options: &options, body }, cx.waker(), &mut room)
             }
             None => Ok(Queued::NotYet),
         };
-        if let Ok(Queued::NotYet) = started {
+        if let Ok(Queued::NotYet | Queued::Gone) = started {
             let body = large.unwrap_or_else(|| Bytes::copy_from_slice(&buffer));
-            self.state = State::Waiting(Box::new(Waiting { body, options, place: None, since: Instant::now(), deadline, timer: None }));
+            self.state =
+                State::Waiting(Box::new(Waiting { body, options, place: None, room, since: Instant::now(), deadline, timer: None }));
         }
         scratch::give(buffer);
         match started? {
-            Queued::NotYet => self.go_on(cx),
+            Queued::NotYet | Queued::Gone => self.go_on(cx),
             Queued::Yes(answer) => Ok(answer),
         }
     }
@@ -308,20 +318,30 @@ impl<M: Method> Call<M> {
 
     /// Gives the request to a connection.
     #[inline]
-    fn queue(&mut self, connection: Arc<Connection>, start: Start<'_>, waker: &Waker) -> Result<Queued, RpcError> {
+    fn queue(
+        &mut self,
+        connection: Arc<Connection>,
+        start: Start<'_>,
+        waker: &Waker,
+        room: &mut Option<RoomPlace>,
+    ) -> Result<Queued, RpcError> {
         let service = Bound::Stub(M::service());
         if M::ONEWAY {
-            let queued = connection.start_oneway(service, M::INDEX, start, waker)?;
-            // Its result is a unit, which is encoded as nothing.
-            return Ok(if queued { Queued::Yes(Some(Answer::Ok(Bytes::new()))) } else { Queued::NotYet });
+            return Ok(match connection.start_oneway(service, M::INDEX, start, waker, room)? {
+                // Its result is a unit, which is encoded as nothing.
+                None => Queued::Yes(Some(Answer::Ok(Bytes::new()))),
+                Some(Started::Closed) => Queued::Gone,
+                Some(_) => Queued::NotYet,
+            });
         }
-        match connection.start(service, M::INDEX, start, waker)? {
+        Ok(match connection.start(service, M::INDEX, start, waker, room)? {
             Started::Sent(id) => {
                 self.state = State::Flying(connection, id);
-                Ok(Queued::Yes(None))
+                Queued::Yes(None)
             }
-            Started::Full => Ok(Queued::NotYet),
-        }
+            Started::Full => Queued::NotYet,
+            Started::Closed => Queued::Gone,
+        })
     }
 
     /// Waits for a connection with room, and no longer than the deadline.
@@ -329,9 +349,13 @@ impl<M: Method> Call<M> {
         let State::Waiting(mut waiting) = std::mem::replace(&mut self.state, State::Over) else {
             return Err(RpcError::new(Code::Internal, "this call has ended before"));
         };
+        if self.started.is_none() && !self.channel.observers().is_empty() {
+            self.started = Some(Instant::now());
+        }
         let connection = self.channel.poll_connection(&mut waiting.place, cx);
         if let Some(deadline) = waiting.deadline {
-            let timer = waiting.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline.saturating_sub(waiting.since.elapsed()))));
+            let left = deadline.saturating_sub(waiting.since.elapsed());
+            let timer = waiting.timer.get_or_insert_with(|| sleep(left));
             if timer.as_mut().poll(cx).is_ready() {
                 let (stage, what) = match connection {
                     Poll::Ready(Ok(_)) => (Stage::ClientQueue, "the out-buffer to the provider stayed full"),
@@ -350,13 +374,16 @@ impl<M: Method> Call<M> {
         };
         let left = waiting.deadline.map(|d| to_ms(d.saturating_sub(waiting.since.elapsed())));
         let start = Start { row: 0, deadline: left, options: &waiting.options, body: Body::Segment(waiting.body.clone()) };
-        match self.queue(connection, start, cx.waker())? {
-            Queued::Yes(answer) => Ok(answer),
-            Queued::NotYet => {
-                self.state = State::Waiting(waiting);
-                Ok(None)
-            }
+        let mut room = waiting.room;
+        match self.queue(connection, start, cx.waker(), &mut room)? {
+            Queued::Yes(answer) => return Ok(answer),
+            Queued::NotYet => {}
+            // The channel has not seen it yet, or has: either way it is asked again.
+            Queued::Gone => cx.waker().wake_by_ref(),
         }
+        waiting.room = room;
+        self.state = State::Waiting(waiting);
+        Ok(None)
     }
 
     fn start_local(&mut self, args: M::Args, deadline: Option<Duration>, inherited: Option<Trace>) -> Result<(), RpcError> {
@@ -374,7 +401,7 @@ impl<M: Method> Call<M> {
         }
         let future = Box::pin(M::local(target, args));
         let task = runtime::handle().spawn(Scoped { context, future });
-        let timer = deadline.map(|d| (d, Box::pin(tokio::time::sleep(d))));
+        let timer = deadline.map(|d| (d, sleep(d)));
         let cancel = M::service().methods.get(M::INDEX as usize).is_some_and(|m| m.traits.cancel);
         self.state = State::Local(Box::pin(Local { task, timer, cancel }));
         Ok(())
@@ -433,6 +460,13 @@ impl<M: Method> Call<M> {
     }
 }
 
+/// A timer, also for tasks of executors that know nothing of tokio.
+pub(crate) fn sleep(time: Duration) -> Pin<Box<Sleep>> {
+    let handle = runtime::handle();
+    let _inside = handle.enter();
+    Box::pin(tokio::time::sleep(time))
+}
+
 #[cold]
 fn unencodable(e: farcall_core::CodecError) -> RpcError {
     RpcError::not_sent(Code::InvalidArgument, format!("the arguments cannot be encoded: {e}")).with_stage(Stage::Encode)
@@ -440,7 +474,10 @@ fn unencodable(e: farcall_core::CodecError) -> RpcError {
 
 enum Queued {
     Yes(Option<Answer>),
+    /// No connection, or no room in its buffer: wait.
     NotYet,
+    /// The connection closed meanwhile: look for another.
+    Gone,
 }
 
 /// Milliseconds, rounded up: a deadline is never shortened by rounding.
@@ -621,7 +658,9 @@ impl<M: Method, F: FnOnce(Reply<M::Out, M::Err>)> Drop for Callback<M, F> {
     fn drop(&mut self) {
         if let Some(f) = self.0.take() {
             let why = "the runtime was shut down before the reply";
-            f(Err(RpcError::new(Code::Cancelled, why).with_method(name::<M>()).into()));
+            let reply = Err(RpcError::new(Code::Cancelled, why).with_method(name::<M>()).into());
+            // This may be during a panic already, and a second one would end the process.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(reply)));
         }
     }
 }

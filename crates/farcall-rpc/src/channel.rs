@@ -13,7 +13,7 @@ use farcall_core::{Code, Limits, RpcError, Stage};
 use farcall_transport::Io;
 use farcall_wire::{Answer, Body, Start};
 
-use crate::call::to_ms;
+use crate::call::{GRACE, to_ms};
 use crate::connection::{Bound, Connection, Driver, Services, Started, establish};
 use crate::context::Peer;
 use crate::invoke::{Invoke, RawCall, RawReply};
@@ -78,7 +78,7 @@ impl Channel {
         let address = link.peer();
         let handshake = establish(link, BytesMut::new(), &limits, &address).await?;
         let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new() });
-        let (connection, driver) = Driver::new(handshake, services, address);
+        let (connection, driver) = Driver::new(handshake, services, Arc::default(), address);
         tokio::spawn(driver.run());
         let state = Mutex::new(State::Up { attempt: 0, connection: Arc::new(connection) });
         let target = Target::Remote { resolver: Box::new(StaticResolver::new([])), state };
@@ -125,6 +125,8 @@ impl Channel {
     /// Waits for a connection; starts an attempt if none is under way. `place` remembers which one
     /// the caller waits for: when that one fails, the caller fails.
     pub(crate) fn poll_connection(&self, place: &mut Option<Place>, cx: &mut Context<'_>) -> Poll<Result<Arc<Connection>, RpcError>> {
+        // Foreign code: cloned before the lock is taken, dropped after.
+        let waker = cx.waker().clone();
         let Some(mut state) = self.state() else {
             return Poll::Ready(Err(RpcError::not_sent(Code::Internal, "a local channel has no connection")));
         };
@@ -132,20 +134,23 @@ impl Channel {
             State::Up { connection, .. } if !connection.inner.is_closed() => return Poll::Ready(Ok(Arc::clone(connection))),
             State::Failed { attempt, error } if place.is_some_and(|p| p.attempt == *attempt) => return Poll::Ready(Err(error.clone())),
             State::Connecting { attempt, waiting } => {
-                match place.filter(|p| p.attempt == *attempt).and_then(|p| waiting.get_mut(p.index)) {
-                    Some(waker) => waker.clone_from(cx.waker()),
+                let old = match place.filter(|p| p.attempt == *attempt).and_then(|p| waiting.get_mut(p.index)) {
+                    Some(old) => Some(std::mem::replace(old, waker)),
                     None => {
                         *place = Some(Place { attempt: *attempt, index: waiting.len() });
-                        waiting.push(cx.waker().clone());
+                        waiting.push(waker);
+                        None
                     }
-                }
+                };
+                drop(state);
+                drop(old);
                 return Poll::Pending;
             }
             _ => {}
         }
         let next = state.attempt() + 1;
         *place = Some(Place { attempt: next, index: 0 });
-        *state = State::Connecting { attempt: next, waiting: vec![cx.waker().clone()] };
+        *state = State::Connecting { attempt: next, waiting: vec![waker] };
         drop(state);
         let task = Attempt { channel: Arc::downgrade(&self.0), number: next };
         let this = self.clone();
@@ -162,10 +167,16 @@ impl Channel {
         let Target::Remote { resolver, .. } = &self.0.target else {
             return Err(RpcError::not_sent(Code::Internal, "a local channel has no connection"));
         };
-        let endpoints = resolver.resolve().await.map_err(|e| e.with_stage(Stage::Resolve))?;
+        let limits = &self.0.config.limits;
+        let endpoints = match tokio::time::timeout(limits.handshake, resolver.resolve()).await {
+            Ok(resolved) => resolved.map_err(|e| e.with_stage(Stage::Resolve))?,
+            Err(_) => {
+                let why = format!("{}: no endpoints within {} ms", resolver.describe(), limits.handshake.as_millis());
+                return Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Resolve));
+            }
+        };
         let mut last = None;
         for endpoint in &endpoints {
-            let limits = &self.0.config.limits;
             let address = endpoint.address.to_string();
             let link = match tokio::time::timeout(limits.handshake, farcall_transport::connect(&endpoint.address)).await {
                 Ok(link) => link,
@@ -177,7 +188,7 @@ impl Channel {
             match link {
                 Ok(link) => match establish(link, BytesMut::new(), limits, &address).await {
                     Ok(handshake) => {
-                        let (connection, driver) = Driver::new(handshake, Arc::clone(&self.0.services), address);
+                        let (connection, driver) = Driver::new(handshake, Arc::clone(&self.0.services), Arc::default(), address);
                         tokio::spawn(driver.run());
                         return Ok(Arc::new(connection));
                     }
@@ -271,28 +282,39 @@ impl Invoke for Channel {
             let options = farcall_wire::CallOptions { metadata, trace: None, codec: call.codec }.encode();
             let left = || time.map(|time| to_ms(time.saturating_sub(since.elapsed())).max(1));
             let mut flight = Flight { connection, id: None };
-            let answer = std::future::poll_fn(|cx| {
+            let mut room = None;
+            let making = std::future::poll_fn(|cx| {
                 if let Some(id) = flight.id {
                     let answer = flight.connection.poll(id, cx.waker());
                     return answer.map_or(Poll::Pending, |a| Poll::Ready(Ok(Some(a))));
                 }
                 let start = Start { row: 0, deadline: left(), options: &options, body: Body::Segment(call.args.clone()) };
-                let service = Bound::Raw(&call.service);
-                if oneway {
-                    return match flight.connection.start_oneway(service, call.method as u16, start, cx.waker()) {
-                        Ok(true) => Poll::Ready(Ok(None)),
-                        Ok(false) => Poll::Pending,
-                        Err(e) => Poll::Ready(Err(e)),
-                    };
+                let (service, method) = (Bound::Raw(&call.service), call.method as u16);
+                let started = match oneway {
+                    true => flight.connection.start_oneway(service, method, start, cx.waker(), &mut room),
+                    false => flight.connection.start(service, method, start, cx.waker(), &mut room).map(Some),
+                };
+                match started {
+                    Ok(None) => Poll::Ready(Ok(None)),
+                    Ok(Some(Started::Sent(id))) => {
+                        flight.id = Some(id);
+                        Poll::Pending
+                    }
+                    Ok(Some(Started::Full)) => Poll::Pending,
+                    Ok(Some(Started::Closed)) => {
+                        let why = "the connection ended before the call was sent";
+                        Poll::Ready(Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::ClientQueue)))
+                    }
+                    Err(e) => Poll::Ready(Err(e)),
                 }
-                match flight.connection.start(service, call.method as u16, start, cx.waker()) {
-                    Ok(Started::Sent(id)) => flight.id = Some(id),
-                    Ok(Started::Full) => {}
-                    Err(e) => return Poll::Ready(Err(e)),
-                }
-                Poll::Pending
-            })
-            .await;
+            });
+            // The driver ends a call that was sent; this is for one that finds no room.
+            let patience = time.map_or(Duration::MAX, |time| time.saturating_sub(since.elapsed()).saturating_add(GRACE));
+            let answer = tokio::time::timeout(patience, making).await.unwrap_or_else(|_| {
+                let why = format!("deadline {}: the out-buffer to the provider stayed full", display_duration(time.unwrap_or_default()));
+                Err(RpcError::new(Code::DeadlineExceeded, why).with_stage(Stage::ClientQueue))
+            });
+            let answer = answer.map_err(|e| if flight.id.is_none() { e.with_certainty(farcall_core::Certainty::NotSent) } else { e });
             if answer.is_ok() {
                 flight.id = None;
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use farcall_core::{Code, Fault, Reply, RpcError};
 use tokio::time::Sleep;
 
-use crate::call::Call;
+use crate::call::{Call, sleep};
 use crate::method::{Idempotent, Method};
 use crate::runtime;
 
@@ -80,7 +80,7 @@ impl<M: Method> Future for Hedged<M> {
                     }
                 }
             }
-            me.timer = Some(Box::pin(tokio::time::sleep(me.after)));
+            me.timer = Some(sleep(me.after));
         }
         if let Some(reply) = Self::attempt(&mut me.first, &mut me.failed, cx) {
             return Poll::Ready(reply);

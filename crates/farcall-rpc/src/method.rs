@@ -61,10 +61,7 @@ pub fn is_app_error<T: farcall_core::AppError>() {}
 /// A plain `fn` handler of a provider in this process, on the blocking pool.
 #[doc(hidden)]
 pub async fn local_blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
-    crate::spawn_blocking(f).await.map_err(|e| match e.try_into_panic() {
-        Ok(payload) => crate::skeleton::panicked(&*payload),
-        Err(_) => RpcError::new(Code::Cancelled, "the runtime is shutting down"),
-    })
+    crate::skeleton::run_blocking_handler(f).await
 }
 
 /// A channel of one service was given to the client of another.

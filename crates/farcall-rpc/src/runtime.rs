@@ -9,11 +9,12 @@ use std::thread::{self, Thread};
 use std::time::Instant;
 
 use farcall_core::{Code, RpcError};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle, Id, Runtime};
 
 thread_local! {
-    /// Set on threads of the blocking pool, where waiting is what the thread is for.
-    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+    /// The runtime on whose blocking pool this thread is, where waiting is what a thread is for.
+    /// Inside of another runtime that the thread runs itself, it is not.
+    static MAY_BLOCK: Cell<Option<Id>> = const { Cell::new(None) };
 }
 
 /// The caller's runtime; for a program without one, ours: one worker thread, started at first use.
@@ -35,7 +36,7 @@ pub(crate) fn wait<F: Future>(future: F) -> Result<F::Output, RpcError> {
 
 /// As [`wait`], for something that also says when it wants to be polled again unasked.
 pub(crate) fn wait_polling<T>(mut poll: impl FnMut(&mut Context<'_>) -> (Poll<T>, Option<Instant>)) -> Result<T, RpcError> {
-    if Handle::try_current().is_ok() && !MAY_BLOCK.get() {
+    if Handle::try_current().is_ok_and(|here| MAY_BLOCK.get() != Some(here.id())) {
         return Err(RpcError::not_sent(
             Code::FailedPrecondition,
             "wait() inside an async runtime would block the thread it needs: use .await, or farcall::spawn_blocking for blocking code",
@@ -76,14 +77,16 @@ impl Wake for Unpark {
 
 /// Runs `f` on the blocking pool, where [`wait`] is allowed.
 pub(crate) fn run_blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> tokio::task::JoinHandle<R> {
-    handle().spawn_blocking(|| {
-        struct Reset(bool);
+    let handle = handle();
+    let id = handle.id();
+    handle.spawn_blocking(move || {
+        struct Reset(Option<Id>);
         impl Drop for Reset {
             fn drop(&mut self) {
                 MAY_BLOCK.set(self.0);
             }
         }
-        let _reset = Reset(MAY_BLOCK.replace(true));
+        let _reset = Reset(MAY_BLOCK.replace(Some(id)));
         f()
     })
 }

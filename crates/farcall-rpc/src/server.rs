@@ -104,20 +104,25 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
         listeners.push(Listener::bind(&address.parse()?).await?);
     }
     let services = Arc::new(Services { skeletons: builder.skeletons, observers: builder.observers });
-    let stop = watch::Sender::new(false);
+    let stop = watch::Sender::new(Stop::No);
     let farcall = Farcall::new(services, builder.limits.clone(), stop.subscribe());
     builder.protocols.insert(0, Arc::new(farcall.clone()));
     let core = Arc::new(Core {
         farcall,
         protocols: builder.protocols,
-        room: Arc::new(Semaphore::new(builder.limits.connections)),
+        room: Arc::new(Semaphore::new(builder.limits.connections.min(Semaphore::MAX_PERMITS))),
         handshake: builder.limits.handshake,
         stop,
         live: watch::Sender::new(0),
     });
     let addresses = listeners.iter().map(|l| l.address().clone()).collect();
     for listener in listeners {
-        tokio::spawn(accept(Arc::clone(&core), listener));
+        // Counted among what lives, so that the port is free when a drain returns.
+        let alive = Alive::new(&core);
+        tokio::spawn(async move {
+            accept(&alive.0, listener).await;
+            drop(alive);
+        });
     }
     Ok(Server { core, addresses })
 }
@@ -175,18 +180,23 @@ impl Server {
         self.core.farcall.count()
     }
 
-    /// Ends gracefully: no new connections, callers are told to go elsewhere, running calls may end
-    /// within `patience`. An error says how many connections were cut off after that.
+    /// Ends gracefully: no new connections, callers are told to go elsewhere, running handlers may end
+    /// within `patience`, also those whose callers are gone. When it returns the port is free. An
+    /// error says how many connections were cut off after that time.
     pub async fn drain(self, patience: Duration) -> Result<(), RpcError> {
-        self.core.stop.send_replace(true);
-        self.core.farcall.drain();
-        let mut live = self.core.live.subscribe();
-        let ended = tokio::time::timeout(patience, live.wait_for(|n| *n == 0)).await;
-        if ended.is_ok() {
+        let core = &self.core;
+        core.stop.send_replace(Stop::Drain);
+        core.farcall.drain();
+        let mut live = core.live.subscribe();
+        let ended = async {
+            let _ = live.wait_for(|n| *n == 0).await;
+            core.farcall.no_handlers().await;
+        };
+        if tokio::time::timeout(patience, ended).await.is_ok() {
             return Ok(());
         }
-        let cut = self.core.farcall.count();
-        let why = format!("{cut} connections still had calls running after {} ms and were cut off", patience.as_millis());
+        let (links, waited) = (*core.live.borrow(), patience.as_millis());
+        let why = format!("{links} connections were still open after {waited} ms and were cut off");
         Err(RpcError::new(Code::DeadlineExceeded, why))
     }
 
@@ -198,7 +208,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.core.stop.send_replace(true);
+        self.core.stop.send_replace(Stop::Now);
         self.core.farcall.abort();
     }
 }
@@ -209,16 +219,15 @@ struct Core {
     protocols: Vec<Arc<dyn Protocol>>,
     room: Arc<Semaphore>,
     handshake: Duration,
-    stop: watch::Sender<bool>,
-    /// Links whose task has not ended.
+    stop: watch::Sender<Stop>,
+    /// Links and listeners whose task has not ended.
     live: watch::Sender<usize>,
 }
 
 impl Core {
     /// Serves a link in a task of its own.
     fn spawn(self: &Arc<Core>, link: Io, permit: Option<OwnedSemaphorePermit>) {
-        self.live.send_modify(|n| *n += 1);
-        let alive = Alive(Arc::clone(self));
+        let alive = Alive::new(self);
         runtime::handle().spawn(async move {
             serve_link(&alive.0, link).await;
             drop((alive, permit));
@@ -227,14 +236,14 @@ impl Core {
 }
 
 /// Accepts until told to stop; then the listener closes.
-async fn accept(core: Arc<Core>, mut listener: Listener) {
+async fn accept(core: &Arc<Core>, mut listener: Listener) {
     let mut stop = core.stop.subscribe();
     loop {
         let next = async {
             let permit = Arc::clone(&core.room).acquire_owned().await;
             (listener.accept().await, permit)
         };
-        let Some((accepted, permit)) = unless_stopped(&mut stop, next).await else { return };
+        let Some((accepted, permit)) = unless_stopped(&mut stop, Stop::Drain, next).await else { return };
         let Ok(link) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
@@ -243,9 +252,19 @@ async fn accept(core: Arc<Core>, mut listener: Listener) {
     }
 }
 
-/// The output of `future`, or `None` as soon as the server is told to stop.
-async fn unless_stopped<F: Future>(stop: &mut watch::Receiver<bool>, future: F) -> Option<F::Output> {
-    let mut stopped = pin!(stop.wait_for(|stop| *stop));
+/// How far a server is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    No,
+    /// Nothing new.
+    Drain,
+    /// Nothing at all.
+    Now,
+}
+
+/// The output of `future`, or `None` as soon as the server is told to stop so far.
+pub(crate) async fn unless_stopped<F: Future>(stop: &mut watch::Receiver<Stop>, so_far: Stop, future: F) -> Option<F::Output> {
+    let mut stopped = pin!(stop.wait_for(|stop| *stop >= so_far));
     let mut future = pin!(future);
     poll_fn(|cx| match stopped.as_mut().poll(cx) {
         Poll::Ready(_) => Poll::Ready(None),
@@ -254,8 +273,15 @@ async fn unless_stopped<F: Future>(stop: &mut watch::Receiver<bool>, future: F) 
     .await
 }
 
-/// Counts a connection's task for as long as it exists.
+/// Counts a task of the server for as long as it exists.
 struct Alive(Arc<Core>);
+
+impl Alive {
+    fn new(core: &Arc<Core>) -> Alive {
+        core.live.send_modify(|n| *n += 1);
+        Alive(Arc::clone(core))
+    }
+}
 
 impl Drop for Alive {
     fn drop(&mut self) {
@@ -268,9 +294,9 @@ async fn serve_link(core: &Arc<Core>, mut link: Io) {
     let mut first = BytesMut::with_capacity(64);
     let mut stop = core.stop.subscribe();
     let sniffing = tokio::time::timeout(core.handshake, sniff(&core.protocols, &mut link, &mut first));
-    let Some(sniffed) = unless_stopped(&mut stop, sniffing).await else { return };
+    let Some(sniffed) = unless_stopped(&mut stop, Stop::Drain, sniffing).await else { return };
     match sniffed {
-        Ok(Some(protocol)) => protocol.serve(link, first).await,
+        Ok(Some(protocol)) => drop(unless_stopped(&mut stop, Stop::Now, protocol.serve(link, first)).await),
         Ok(None) | Err(_) if first.is_empty() => {}
         Ok(None) | Err(_) => {
             let names: Vec<&str> = core.protocols.iter().map(|p| p.name()).collect();

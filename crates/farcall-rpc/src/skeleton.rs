@@ -8,11 +8,13 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use farcall_core::{Certainty, Code, CodecId, Fault, Reply, RpcError, ServiceDescriptor, Stage, codec};
 use farcall_wire::{Failure, begin_reply, end_reply, status};
 use serde::Serialize;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::context::{Current, Finish, with_current};
 use crate::method::{Formed, Method};
@@ -76,23 +78,24 @@ impl Incoming {
             return with_current(|c| c.finish = Some(finish));
         }
         // Serializing may run the user's code: the buffer is out of the thread's cell meanwhile.
-        let mut replies = with_current(|c| std::mem::take(&mut c.replies));
-        let start = begin_reply(&mut replies, self.id, status);
-        let body = replies.len();
-        let encoded = codec::encode_into(self.codec, value, &mut replies);
-        let too_large = replies.len() - body > self.max_reply;
+        let mut lent = Lent::take();
+        let start = begin_reply(&mut lent.replies, self.id, status);
+        let body = lent.replies.len();
+        let encoded = codec::encode_into(self.codec, value, &mut lent.replies);
+        let len = lent.replies.len() - body;
         let failed = match encoded {
-            Ok(()) if !too_large => None,
-            Ok(()) => Some(result_too_large(replies.len() - body, self.max_reply)),
+            Ok(()) if len <= self.max_reply => None,
+            Ok(()) => Some(result_too_large(len, self.max_reply)),
             Err(e) => Some(RpcError::new(Code::Internal, format!("the result cannot be encoded: {e}"))),
         };
-        match failed {
-            None => end_reply(&mut replies, start),
-            Some(_) => replies.truncate(start),
+        if failed.is_none() {
+            end_reply(&mut lent.replies, start);
+            lent.keep = lent.replies.len();
         }
-        with_current(|c| (c.replies, c.finish) = (replies, Some(finish)));
-        if let Some(error) = failed {
-            self.fail(&error);
+        drop(lent);
+        match failed {
+            None => with_current(|c| c.finish = Some(finish)),
+            Some(error) => self.fail(&error),
         }
     }
 
@@ -115,12 +118,65 @@ impl Incoming {
 
     /// Runs a plain `fn` handler on the blocking pool, inside the call's context.
     pub async fn blocking<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
-        let mut current = Current { context: crate::context(), ..Current::default() };
-        match crate::runtime::run_blocking(move || crate::context::enter(&mut current, f)).await {
-            Ok(result) => Ok(result),
-            Err(e) if e.is_panic() => Err(panicked(&*e.into_panic())),
-            Err(_) => Err(RpcError::new(Code::Cancelled, "the provider's runtime is shutting down")),
+        run_blocking_handler(f).await
+    }
+}
+
+/// Runs a plain `fn` handler on the blocking pool. One that waits there for a thread until its
+/// deadline has passed, or its caller is gone, is not started.
+pub(crate) async fn run_blocking_handler<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
+    let mut current = Current { context: crate::context(), ..Current::default() };
+    let run = move || match current.context.expires {
+        Some(at) if at <= Instant::now() => {
+            Err(RpcError::not_executed(Code::DeadlineExceeded, "the deadline passed before a thread of the blocking pool was free")
+                .with_stage(Stage::ServerQueue))
         }
+        _ => Ok(crate::context::enter(&mut current, f)),
+    };
+    match AbortOnDrop(crate::runtime::run_blocking(run)).await {
+        Ok(result) => result,
+        Err(e) if e.is_panic() => Err(panicked(&*e.into_panic())),
+        Err(_) => Err(RpcError::new(Code::Cancelled, "the provider's runtime is shutting down")),
+    }
+}
+
+/// A blocking task that is taken back if it has not started when nobody waits for it any more.
+struct AbortOnDrop<R>(JoinHandle<R>);
+
+impl<R> Future for AbortOnDrop<R> {
+    type Output = Result<R, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<R> Drop for AbortOnDrop<R> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The reply buffer while a result is serialized into it. It goes back whatever happens, and without
+/// what is not whole: the replies of other calls are in it too.
+struct Lent {
+    replies: Vec<u8>,
+    keep: usize,
+}
+
+impl Lent {
+    #[inline]
+    fn take() -> Lent {
+        let replies = with_current(|c| std::mem::take(&mut c.replies));
+        Lent { keep: replies.len(), replies }
+    }
+}
+
+impl Drop for Lent {
+    #[inline]
+    fn drop(&mut self) {
+        self.replies.truncate(self.keep);
+        with_current(|c| c.replies = std::mem::take(&mut self.replies));
     }
 }
 

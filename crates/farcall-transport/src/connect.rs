@@ -1,12 +1,16 @@
 //! Connecting, with errors that say what to do.
 
 use std::io::{Error, ErrorKind};
+use std::time::Duration;
 
 use farcall_core::{Address, Code, RpcError, Stage};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::io::Io;
 use crate::memory;
+
+/// Time for each address of a name that has several.
+const PER_ADDRESS: Duration = Duration::from_secs(2);
 
 /// Opens a link to `address`. The caller bounds the time.
 pub async fn connect(address: &Address) -> Result<Io, RpcError> {
@@ -16,9 +20,16 @@ pub async fn connect(address: &Address) -> Result<Io, RpcError> {
                 Ok(found) => found.collect(),
                 Err(e) => return Err(unresolved(address, host, e)),
             };
+            let several = addresses.len() > 1;
             let mut last = None;
             for socket in addresses {
-                match TcpStream::connect(socket).await {
+                let connecting = TcpStream::connect(socket);
+                // One that swallows everything must not keep the next from being tried.
+                let connected = match several {
+                    true => tokio::time::timeout(PER_ADDRESS, connecting).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
+                    false => connecting.await,
+                };
+                match connected {
                     Ok(stream) => {
                         stream.set_nodelay(true).map_err(|e| refused(address, e))?;
                         return Ok(Io::Tcp(stream));

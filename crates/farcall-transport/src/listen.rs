@@ -17,16 +17,35 @@ pub struct Listener {
 
 enum Kind {
     Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "kept for its Drop")] SocketFile),
+    // In this order they are dropped: the file goes before the listener, so that nobody else can have
+    // bound the path anew in between.
+    Unix(#[expect(dead_code, reason = "kept for its Drop")] SocketFile, UnixListener),
     Memory(MemoryListener),
 }
 
-/// Removes its socket's file when dropped.
-struct SocketFile(PathBuf);
+/// Removes its socket's file when dropped, unless another has taken its place.
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn bound(path: &Path) -> SocketFile {
+        SocketFile { path: path.to_owned(), identity: identity(path) }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()))
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -54,7 +73,7 @@ impl Listener {
             }
             Address::Unix(path) => {
                 let listener = bind_unix(path).await.map_err(failed)?;
-                Ok(Listener { kind: Kind::Unix(listener, SocketFile(path.clone())), address: address.clone() })
+                Ok(Listener { kind: Kind::Unix(SocketFile::bound(path), listener), address: address.clone() })
             }
             Address::Memory(name) => {
                 let listener = MemoryListener::bind(name).map_err(failed)?;
@@ -77,7 +96,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Io::Tcp(stream))
             }
-            Kind::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Io::Unix(stream)),
+            Kind::Unix(_, listener) => listener.accept().await.map(|(stream, _)| Io::Unix(stream)),
             Kind::Memory(listener) => listener.accept().await.map(Io::Memory),
         }
     }

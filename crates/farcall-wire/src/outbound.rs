@@ -448,6 +448,15 @@ impl<W> Outbound<W> {
         }
     }
 
+    /// Takes the waiter of a call that still waits.
+    pub fn take_waiting(&mut self, id: CallId, into: &mut Waiting<W>) {
+        if let Some(slot) = self.slots.get_mut(id.slot()).filter(|s| (s.generation as u32) == id.0 >> 16)
+            && let State::Waiting(waiting) = &mut slot.state
+        {
+            *into = waiting.take();
+        }
+    }
+
     /// The caller went away. A call that is not yet being written is withdrawn and never runs;
     /// otherwise a Cancel follows it and the slot is kept for the reply. Says what is known about
     /// the call's execution.
@@ -630,6 +639,7 @@ impl<W> Outbound<W> {
     pub fn lose(&mut self, reason: RpcError, wake: &mut Vec<W>) {
         self.closed = Some(reason.clone());
         self.earliest = NEVER;
+        self.out = OutBuf::default();
         for index in 0..self.slots.len() {
             let certainty = match self.slots[index].end > self.written {
                 // A frame that did not leave whole cannot have been read whole.

@@ -20,19 +20,24 @@ use farcall_core::{Certainty, Code, RpcError, ServiceDescriptor};
 use farcall_transport::Io;
 use farcall_wire::{Catalogue, Frame, Inbound, Kind, OutBuf, Request, Violation, control, get_frame};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 use super::handshake::Handshake;
 use super::parked::{Entry, ParkedSet};
 use super::read::ReadBuf;
-use super::{Clock, Connection, Inner, Orders, Shared, lost};
+use super::{Clock, Connection, Inner, Orders, Room, Shared, lost};
 use crate::context::{Current, Finish, Peer, enter};
 use crate::observer::{Ended, Observer, Outcome, Side};
 use crate::skeleton::{Incoming, Runner, Skeleton, panicked, write_failure};
 
 /// Slices of one vectored write.
 const SLICES: usize = 32;
+/// Reads in one turn, before handlers, timers and writes have theirs.
+const READS: usize = 16;
+/// How long the last bytes of a connection that is over may take to be written.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long a link is kept for its last words to be read.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
 
@@ -66,10 +71,30 @@ impl Catalogue for Services {
 enum End {
     /// We were told to, or the peer closed with nothing in flight.
     Done,
+    /// We were told to at once, or could not write the last of it in time.
+    Aborted,
     /// The link broke.
     Lost(RpcError),
     /// The peer broke the protocol and was told so.
     HungUp(RpcError),
+}
+
+/// How far reading came in a turn.
+#[derive(Clone, Copy, PartialEq)]
+enum Read {
+    /// All there was, or the turn's share.
+    All,
+    /// Dispatch had to stop: too much waits to be written.
+    Stopped,
+}
+
+/// How far writing came in a turn.
+enum Flushed {
+    All,
+    /// The socket is full.
+    Blocked,
+    /// It is time to end.
+    End(End),
 }
 
 /// See the module's text.
@@ -90,6 +115,12 @@ pub(crate) struct Driver {
     woken: usize,
     yielded: bool,
     handlers_first: bool,
+    /// The link may hold back what was written to it.
+    unflushed: bool,
+    /// When to end although not all is written; set once it is over.
+    last_write_by: u64,
+    /// Handlers that outlive their connection are counted here.
+    running: Arc<Running>,
     /// Calls that ended in this turn; kept for its allocation.
     over: Vec<(Ending, Option<Finish>, Option<RpcError>)>,
     /// When the first parked handler that may be dropped expires.
@@ -107,7 +138,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Puts a driver on a link that has shaken hands. Run it as a task; it ends with the link.
-    pub(crate) fn new(handshake: Handshake, services: Arc<Services>, address: String) -> (Connection, Driver) {
+    pub(crate) fn new(handshake: Handshake, services: Arc<Services>, running: Arc<Running>, address: String) -> (Connection, Driver) {
         let Handshake { link, rest, theirs, session } = handshake;
         let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation });
         let max_frame = session.hello.limits.frame as usize;
@@ -115,7 +146,7 @@ impl Driver {
         outbound.established(theirs.limits, address);
         let limits = inbound.limits().clone();
         let clock = Clock::start();
-        let shared = Shared { outbound, driver: None, now: 0, corks: 0, waiting_for_room: Vec::new(), orders: Orders::default() };
+        let shared = Shared { outbound, driver: None, now: 0, corks: 0, waiting_for_room: Room::default(), orders: Orders::default() };
         let inner = Arc::new(Inner { shared: Mutex::new(shared), clock, limits, peer: Arc::clone(&peer), closed: false.into() });
         let driver = Driver {
             link,
@@ -132,6 +163,9 @@ impl Driver {
             woken: 0,
             yielded: false,
             handlers_first: false,
+            unflushed: false,
+            last_write_by: farcall_wire::NEVER,
+            running,
             over: Vec::new(),
             parked_expiry: farcall_wire::NEVER,
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
@@ -149,7 +183,15 @@ impl Driver {
     /// Runs the connection to its end.
     pub(crate) async fn run(mut self) {
         let end = poll_fn(|cx| self.turn(cx)).await;
-        let linger = matches!(&end, End::HungUp(_));
+        // After a GoAway the peer may still be sending: to close with bytes unread would reset the
+        // connection, and the peer might never read why.
+        let linger = match &end {
+            End::HungUp(_) => LINGER,
+            End::Done if self.draining => LINGER,
+            // One-way calls may still be on their way through the peer's buffers.
+            End::Done => LAST_WRITES,
+            End::Lost(_) | End::Aborted => Duration::ZERO,
+        };
         self.finish(end);
         self.hang_up(linger).await;
     }
@@ -162,16 +204,18 @@ impl Driver {
             // By turns, because both draw on the task's budget: a flood of calls must not starve the
             // handlers that wait, nor they the calls.
             self.handlers_first = !self.handlers_first;
+            let mut held_back = false;
             if self.handlers_first {
-                self.run_woken();
+                held_back |= self.run_woken(cx);
             }
-            let full = match self.read_all(cx) {
-                Ok(full) => full,
+            let read = match self.read_all(cx) {
+                Ok(read) => read,
                 Err(end) => return Poll::Ready(end),
             };
             if !self.handlers_first {
-                self.run_woken();
+                held_back |= self.run_woken(cx);
             }
+            held_back |= read == Read::Stopped;
             if self.now >= self.timer_at {
                 self.expire();
             }
@@ -183,39 +227,55 @@ impl Driver {
             }
             self.yielded = false;
             self.woken = 0;
-            match ready!(self.flush(cx)) {
-                Err(e) => return Poll::Ready(End::Lost(lost(&self.inner.peer, e))),
-                Ok(Some(end)) => return Poll::Ready(end),
-                // Dispatch had stopped because too much was waiting to be written; now it is not.
-                Ok(None) if full => continue,
-                Ok(None) => return Poll::Pending,
+            match self.flush(cx) {
+                Err(e) => {
+                    // The peer may have said why it hung up.
+                    let _ = self.read_all(cx);
+                    return Poll::Ready(End::Lost(lost(&self.inner.peer, e)));
+                }
+                Ok(Flushed::End(end)) => return Poll::Ready(end),
+                Ok(Flushed::Blocked) => return Poll::Pending,
+                // Too much was waiting to be written; now it is not.
+                Ok(Flushed::All) if held_back => continue,
+                Ok(Flushed::All) => return Poll::Pending,
             }
         }
     }
 
-    /// Reads and handles until there is nothing more to read (`false`), or until so much waits to be
-    /// written that dispatch has to stop (`true`).
-    fn read_all(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        loop {
+    /// Reads and handles frames until there is nothing more to read, for a turn's share.
+    fn read_all(&mut self, cx: &mut Context<'_>) -> Result<Read, End> {
+        for _ in 0..READS {
             if let Err(violation) = self.handle_frames() {
                 return Err(self.violated(&violation, cx));
             }
-            if self.replies.len() > self.inner.limits.out_buffer {
-                return Ok(true);
+            if self.is_full() {
+                return Ok(Read::Stopped);
             }
             self.read.make_room(self.max_frame);
             let read = {
-                // Cancel safe: dropped while pending, it has read nothing.
-                let reading = pin!(self.link.read_buf(&mut self.read.buf));
+                // Cancel safe: dropped while pending, it has read nothing. Not held back by the
+                // task's budget, which is for handlers; the turn's share bounds it.
+                let reading = pin!(unconstrained(self.link.read_buf(&mut self.read.buf)));
                 reading.poll(cx)
             };
             match read {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(Ok(0)) => return Err(self.end_of_stream()),
-                Poll::Ready(Ok(_)) => self.read_at = self.now,
+                Poll::Pending => return Ok(Read::All),
+                Poll::Ready(Ok(0)) => return Err(self.end_of_stream(cx)),
+                Poll::Ready(Ok(_)) => {
+                    self.now = self.inner.clock.now();
+                    self.read_at = self.now;
+                }
                 Poll::Ready(Err(e)) => return Err(End::Lost(lost(&self.inner.peer, e))),
             }
         }
+        cx.waker().wake_by_ref();
+        Ok(Read::All)
+    }
+
+    /// So much waits to be written that no handler may add to it.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.replies.len() > self.inner.limits.out_buffer
     }
 
     /// Handles every whole frame in the read buffer.
@@ -225,6 +285,9 @@ impl Driver {
         let mut shared: Option<MutexGuard<'_, Shared>> = None;
         let mut frames = 0;
         let result = loop {
+            if self.is_full() {
+                break Ok(());
+            }
             let frame = match get_frame(&mut self.read.buf, self.max_frame) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break Ok(()),
@@ -247,9 +310,6 @@ impl Driver {
             if let Err(violation) = self.handle_frame(frame) {
                 break Err(violation);
             }
-            if self.replies.len() > self.inner.limits.out_buffer {
-                break Ok(());
-            }
         };
         drop(shared);
         self.wake_callers();
@@ -258,7 +318,10 @@ impl Driver {
 
     fn wake_callers(&mut self) {
         self.woken += self.wake.len();
-        self.wake.drain(..).for_each(Waker::wake);
+        for waker in self.wake.drain(..) {
+            // Another executor's waker is foreign code: if it panics, that is its own affair.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
     }
 
     fn handle_frame(&mut self, frame: Frame) -> Result<(), Violation> {
@@ -292,6 +355,9 @@ impl Driver {
         let expires = deadline.map(|ms| self.read_at + ms as u64);
         if expires.is_some_and(|at| at < self.now) {
             return self.refuse_expired(Ending { id, oneway, service, method, since: None });
+        }
+        if self.running.detached() >= self.inner.limits.in_flight {
+            return self.refuse_crowded(Ending { id, oneway, service, method, since: None });
         }
         let since = (!self.services.observers.is_empty()).then(Instant::now);
         let context = &mut self.current.context;
@@ -342,6 +408,13 @@ impl Driver {
         self.failed_call(Ending { since, ..ending }, &error);
     }
 
+    #[cold]
+    fn refuse_crowded(&mut self, ending: Ending) {
+        let limit = self.inner.limits.in_flight;
+        let why = format!("{limit} handlers are running here whose callers have gone, the limit `in_flight`");
+        self.failed_call(ending, &RpcError::not_executed(Code::ResourceExhausted, why));
+    }
+
     /// A call whose reply, if it has one, is queued.
     #[inline]
     fn ended_call(&mut self, ending: Ending) {
@@ -361,22 +434,32 @@ impl Driver {
         self.ended_call(ending);
     }
 
-    /// Polls the parked handlers that were woken.
-    fn run_woken(&mut self) {
+    /// Polls the parked handlers that were woken. Says whether some are held back because too much
+    /// waits to be written.
+    fn run_woken(&mut self, cx: &mut Context<'_>) -> bool {
+        let limit = self.inner.limits.out_buffer;
         let (current, replies, mut over) = (&mut self.current, &mut self.replies, std::mem::take(&mut self.over));
-        self.parked.poll_woken(
+        let left = self.parked.poll_woken(
             |entry, cx| {
+                if replies.len() > limit {
+                    return None;
+                }
+                let written = replies.small().len();
                 std::mem::swap(&mut current.context, &mut entry.context);
                 std::mem::swap(&mut current.replies, replies.small());
                 current.finish = None;
                 let polled = enter(current, || catch_unwind(AssertUnwindSafe(|| entry.handler.poll(cx))));
                 std::mem::swap(&mut current.replies, replies.small());
                 std::mem::swap(&mut current.context, &mut entry.context);
-                match polled {
+                Some(match polled {
                     Ok(Poll::Pending) => Poll::Pending,
                     Ok(Poll::Ready(())) => Poll::Ready((current.finish.take(), None)),
-                    Err(payload) => Poll::Ready((None, Some(panicked(&*payload)))),
-                }
+                    Err(payload) => {
+                        // It may have written its reply before it panicked.
+                        replies.small().truncate(written);
+                        Poll::Ready((None, Some(panicked(&*payload))))
+                    }
+                })
             },
             |entry, (finish, panic)| {
                 let ending =
@@ -395,6 +478,11 @@ impl Driver {
             }
         }
         self.over = over;
+        let full = self.is_full();
+        if left && !full {
+            cx.waker().wake_by_ref();
+        }
+        left && full
     }
 
     /// The caller of a running call is gone: its handler is dropped if the method allows it.
@@ -433,25 +521,28 @@ impl Driver {
         self.timer_at = farcall_wire::NEVER;
     }
 
-    /// Writes everything that is queued, then goes to sleep: sets the timer and leaves the waker.
-    /// `Some` if it is time to end.
-    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Option<End>>> {
+    /// Writes everything that is queued, as far as the socket takes it; then leaves the waker and sets
+    /// the timer.
+    fn flush(&mut self, cx: &mut Context<'_>) -> std::io::Result<Flushed> {
         let inner = Arc::clone(&self.inner);
         loop {
-            // Requests are taken only when all replies are written, so what is left of them here is a
-            // frame cut in half by a full socket: nothing may come between.
-            ready!(poll_write_all(&mut self.link, &mut self.requests, cx))?;
-            ready!(poll_write_all(&mut self.link, &mut self.replies, cx))?;
+            let blocked = match self.write_queued(cx) {
+                Poll::Ready(result) => {
+                    result?;
+                    false
+                }
+                Poll::Pending => true,
+            };
             let mut shared = inner.lock();
             shared.now = self.now;
-            shared.outbound.flushed(self.now, 0);
-            if shared.corks == 0 && shared.outbound.take(&mut self.requests) {
-                self.wake.append(&mut shared.waiting_for_room);
+            shared.outbound.flushed(self.now, self.requests.len());
+            if !blocked && shared.corks == 0 && shared.outbound.take(&mut self.requests) {
+                self.wake.append(&mut shared.waiting_for_room.clear());
+                drop(shared);
+                self.wake_callers();
                 continue;
             }
             let Orders { close, drain, abort } = shared.orders;
-            let idle = self.inbound.running() == 0;
-            let quiet = shared.outbound.in_flight() == 0;
             if drain && !self.draining {
                 self.draining = true;
                 drop(shared);
@@ -460,18 +551,35 @@ impl Driver {
                 self.inbound.drain(&reason, &mut self.replies);
                 continue;
             }
-            let over = idle && quiet && (self.draining || shared.outbound.closed().is_some());
-            if abort || close || over {
-                return Poll::Ready(Ok(Some(End::Done)));
+            let quiet = self.inbound.running() == 0 && shared.outbound.in_flight() == 0;
+            let over = close || quiet && (self.draining || shared.outbound.closed().is_some());
+            if over && blocked && self.last_write_by == farcall_wire::NEVER {
+                self.last_write_by = self.now + LAST_WRITES.as_millis() as u64;
             }
-            let expiry = shared.outbound.next_expiry().min(self.parked_expiry);
+            if abort || over && (!blocked || self.now >= self.last_write_by) {
+                return Ok(Flushed::End(if abort || blocked { End::Aborted } else { End::Done }));
+            }
+            let expiry = shared.outbound.next_expiry().min(self.parked_expiry).min(self.last_write_by);
             shared.driver = Some(cx.waker().clone());
             drop(shared);
             self.wake_callers();
             self.woken = 0;
             self.set_timer(expiry, cx);
-            return Poll::Ready(Ok(None));
+            return Ok(if blocked { Flushed::Blocked } else { Flushed::All });
         }
+    }
+
+    /// Writes and flushes. Requests are taken only when all replies are written, so what is left of
+    /// them here is a frame cut in half by a full socket: nothing may come between.
+    fn write_queued(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.unflushed |= !self.requests.is_empty() || !self.replies.is_empty();
+        ready!(poll_write_all(&mut self.link, &mut self.requests, cx))?;
+        ready!(poll_write_all(&mut self.link, &mut self.replies, cx))?;
+        if self.unflushed {
+            ready!(Pin::new(&mut self.link).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn set_timer(&mut self, expiry: u64, cx: &mut Context<'_>) {
@@ -480,12 +588,16 @@ impl Driver {
         }
         self.timer_at = expiry;
         self.timer.as_mut().reset(self.inner.clock.instant(expiry).into());
-        if self.timer.as_mut().poll(cx).is_ready() {
+        // Held back by a spent budget it would not be registered, and nobody would poll it again.
+        let timer = self.timer.as_mut();
+        if pin!(unconstrained(timer)).poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
     }
 
-    fn end_of_stream(&self) -> End {
+    fn end_of_stream(&mut self, cx: &mut Context<'_>) -> End {
+        // A peer that has only stopped sending still gets its last replies.
+        let _ = self.write_queued(cx);
         let shared = self.inner.lock();
         if shared.outbound.in_flight() == 0 {
             return End::Done;
@@ -501,9 +613,7 @@ impl Driver {
     #[cold]
     fn violated(&mut self, violation: &Violation, cx: &mut Context<'_>) -> End {
         control::hang_up(self.inbound.accepted(), violation, &mut self.replies);
-        if poll_write_all(&mut self.link, &mut self.requests, cx).is_ready() {
-            let _ = poll_write_all(&mut self.link, &mut self.replies, cx);
-        }
+        let _ = self.write_queued(cx);
         End::HungUp(lost(&self.inner.peer, format!("the peer broke the protocol: {violation}")))
     }
 
@@ -515,14 +625,14 @@ impl Driver {
         }
         let reason = match end {
             End::Lost(reason) | End::HungUp(reason) => reason,
-            End::Done => lost(&self.inner.peer, "it was closed"),
+            End::Done | End::Aborted => lost(&self.inner.peer, "it was closed"),
         };
         self.inner.closed.store(true, Ordering::Release);
         {
             let mut shared = self.inner.lock();
             shared.outbound.flushed(self.now, self.requests.len());
             shared.outbound.lose(reason, &mut self.wake);
-            self.wake.append(&mut shared.waiting_for_room);
+            self.wake.append(&mut shared.waiting_for_room.clear());
         }
         self.wake_callers();
         if self.parked.is_empty() {
@@ -533,24 +643,26 @@ impl Driver {
             match &runtime {
                 Ok(runtime) if !entry.cancel => {
                     let (services, peer) = (Arc::clone(&self.services), Arc::clone(&self.inner.peer));
-                    runtime.spawn(Detached { entry, services, peer });
+                    let running = RunningGuard::new(&self.running);
+                    runtime.spawn(Detached { entry, services, peer, _running: running });
                 }
                 _ => drop(catch_unwind(AssertUnwindSafe(|| drop(entry)))),
             }
         }
     }
 
-    /// Closes the link. After a protocol error it reads on for a moment: to close a socket with
-    /// unread bytes would throw away the GoAway that says why.
-    async fn hang_up(&mut self, linger: bool) {
+    /// Closes the link, after reading on until the peer closes it too, for at most this long. To
+    /// close a socket with unread bytes resets it, which would throw away what the peer has not read
+    /// yet: a GoAway that says why, or one-way calls.
+    async fn hang_up(&mut self, linger: Duration) {
         let link = &mut self.link;
         let closing = async {
-            if link.shutdown().await.is_ok() && linger {
+            if link.shutdown().await.is_ok() {
                 let mut sink = [0; 4096];
                 while link.read(&mut sink).await.is_ok_and(|n| n > 0) {}
             }
         };
-        let _ = tokio::time::timeout(LINGER, closing).await;
+        let _ = tokio::time::timeout(linger, closing).await;
     }
 }
 
@@ -558,6 +670,41 @@ impl Drop for Driver {
     /// The task was dropped with its runtime: nobody waits for ever.
     fn drop(&mut self) {
         self.finish(End::Lost(lost(&self.inner.peer, "the runtime that drove it was shut down")));
+    }
+}
+
+/// Counts handlers whose connection is gone: a server that drains waits for them.
+pub(crate) struct Running(watch::Sender<usize>);
+
+impl Default for Running {
+    fn default() -> Running {
+        Running(watch::Sender::new(0))
+    }
+}
+
+impl Running {
+    fn detached(&self) -> usize {
+        *self.0.borrow()
+    }
+
+    /// Until there are none.
+    pub(crate) async fn none(&self) {
+        let _ = self.0.subscribe().wait_for(|n| *n == 0).await;
+    }
+}
+
+struct RunningGuard(Arc<Running>);
+
+impl RunningGuard {
+    fn new(running: &Arc<Running>) -> RunningGuard {
+        running.0.send_modify(|n| *n += 1);
+        RunningGuard(Arc::clone(running))
+    }
+}
+
+impl Drop for RunningGuard {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|n| *n -= 1);
     }
 }
 
@@ -592,7 +739,10 @@ fn observe(services: &Services, peer: &Peer, ending: &Ending, finish: Option<Fin
             Finish::Failed(code, certainty) => Ended::Failed(code, certainty),
         },
     };
-    services.observers.iter().for_each(|o| o.ended(&outcome));
+    for observer in &services.observers {
+        // A call does not fail because somebody could not count it.
+        let _ = catch_unwind(AssertUnwindSafe(|| observer.ended(&outcome)));
+    }
 }
 
 /// A handler whose connection is gone and that runs to its end all the same.
@@ -600,13 +750,14 @@ struct Detached {
     entry: Entry,
     services: Arc<Services>,
     peer: Arc<Peer>,
+    _running: RunningGuard,
 }
 
 impl Future for Detached {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Detached { entry, services, peer } = &mut *self;
+        let Detached { entry, services, peer, .. } = &mut *self;
         let mut current = Current { context: std::mem::take(&mut entry.context), ..Current::default() };
         let polled = enter(&mut current, || catch_unwind(AssertUnwindSafe(|| entry.handler.poll(cx))));
         entry.context = current.context;
@@ -647,5 +798,5 @@ fn poll_write_some(link: &mut Io, out: &mut OutBuf, cx: &mut Context<'_>) -> Pol
         }
         out.advance(written);
     }
-    Pin::new(link).poll_flush(cx)
+    Poll::Ready(Ok(()))
 }

@@ -72,6 +72,8 @@ impl From<Violation> for Refused {
 async fn exchange(link: &mut Io, buf: &mut BytesMut, limits: &Limits) -> Result<(Session<std::task::Waker>, Hello), Refused> {
     let session = Session::new(random_id(), incarnation(), limits);
     link.write_all(&Session::<std::task::Waker>::opening(&session.hello)).await.map_err(broken)?;
+    // A link that buffers would keep it.
+    link.flush().await.map_err(broken)?;
     while buf.len() < PREFACE_LEN && !matches!(Preface::parse(buf), Preface::Foreign) {
         if link.read_buf(buf).await.map_err(broken)? == 0 {
             return Err(closed_early(buf).into());

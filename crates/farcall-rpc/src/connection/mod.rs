@@ -14,7 +14,7 @@ use farcall_core::{Certainty, Code, Limits, RpcError, ServiceDescriptor};
 use farcall_wire::{CallId, Outbound, Start};
 
 use crate::context::Peer;
-pub(crate) use driver::{Driver, Services};
+pub(crate) use driver::{Driver, Running, Services};
 pub(crate) use handshake::{establish, last_words};
 
 /// Milliseconds since the connection was made: what the session counts deadlines in.
@@ -62,13 +62,47 @@ struct Shared {
     outbound: Outbound<Waker>,
     /// Set while the driver sleeps with nothing to write: whoever queues something wakes it.
     driver: Option<Waker>,
-    /// The time of the driver's last turn. While it is awake this is fresh enough for callers.
+    /// The time of the driver's last turn.
     now: u64,
     /// Batches being put together: nothing is written until they are complete.
     corks: usize,
-    /// Callers that wait until the out-buffer has room.
-    waiting_for_room: Vec<Waker>,
+    waiting_for_room: Room,
     orders: Orders,
+}
+
+/// Callers that wait until the out-buffer has room, one entry each.
+#[derive(Default)]
+struct Room {
+    /// Grows each time they are all woken: a place of an earlier round is free.
+    round: u64,
+    waiting: Vec<Waker>,
+}
+
+/// A caller's place among those who wait for room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RoomPlace {
+    round: u64,
+    index: usize,
+}
+
+impl Room {
+    /// Enters a caller; returns the waker that it replaces, to be dropped without the lock.
+    fn enter(&mut self, place: &mut Option<RoomPlace>, waker: Waker) -> Option<Waker> {
+        match place.filter(|p| p.round == self.round).and_then(|p| self.waiting.get_mut(p.index)) {
+            Some(old) => Some(std::mem::replace(old, waker)),
+            None => {
+                *place = Some(RoomPlace { round: self.round, index: self.waiting.len() });
+                self.waiting.push(waker);
+                None
+            }
+        }
+    }
+
+    /// All of them, to be woken.
+    fn clear(&mut self) -> Vec<Waker> {
+        self.round += 1;
+        std::mem::take(&mut self.waiting)
+    }
 }
 
 /// What the driver is told to do.
@@ -106,6 +140,8 @@ pub(crate) enum Started {
     Sent(CallId),
     /// The out-buffer is full; the waker given is called when there is room.
     Full,
+    /// The connection takes no more calls; nothing was sent.
+    Closed,
 }
 
 impl Inner {
@@ -142,22 +178,45 @@ impl Inner {
 }
 
 impl Connection {
-    /// Queues a two-way call.
+    /// Queues a two-way call. `place` is the caller's place if it has to wait for room.
     #[inline]
-    pub(crate) fn start(&self, service: Bound<'_>, method: u16, call: Start<'_>, waker: &Waker) -> Result<Started, RpcError> {
+    pub(crate) fn start(
+        &self,
+        service: Bound<'_>,
+        method: u16,
+        call: Start<'_>,
+        waker: &Waker,
+        place: &mut Option<RoomPlace>,
+    ) -> Result<Started, RpcError> {
+        // Another executor's waker is foreign code, which must not run under the lock: it is cloned
+        // before and dropped after.
+        let waker = waker.clone();
         let mut shared = self.inner.lock();
-        if shared.outbound.queued() > self.inner.limits.out_buffer {
-            shared.waiting_for_room.push(waker.clone());
-            return Ok(Started::Full);
+        if let Some(refused) = shared.refuses(&self.inner.limits) {
+            let old = match refused {
+                Started::Full => shared.waiting_for_room.enter(place, waker),
+                _ => Some(waker),
+            };
+            drop(shared);
+            drop(old);
+            return Ok(refused);
         }
-        let driver = shared.wake_driver(self.inner.clock);
-        let now = shared.now;
+        let driver = shared.wake_driver();
+        // A deadline counts from now. The driver's own clock may be old: it can be woken and not have
+        // had its turn for a while.
+        let now = if call.deadline.is_some() { self.inner.clock.now() } else { shared.now };
         let outbound = &mut shared.outbound;
+        let mut unused = None;
         let started = match service.row(outbound) {
-            Ok(row) => outbound.start(now, Start { row: row + method, ..call }, Some(waker.clone())),
+            Ok(row) => outbound.start(now, Start { row: row + method, ..call }, None),
             Err(e) => Err(e),
         };
+        match started {
+            Ok(id) => drop(outbound.poll(id, |waiting| *waiting = Some(waker))),
+            Err(_) => unused = Some(waker),
+        }
         drop(shared);
+        drop(unused);
         // Also after a failure: the driver's waker is gone from its place, so nobody else would.
         if let Some(driver) = driver {
             driver.wake();
@@ -165,38 +224,61 @@ impl Connection {
         started.map(Started::Sent)
     }
 
-    /// Queues a one-way call. `false` if the out-buffer is full.
-    pub(crate) fn start_oneway(&self, service: Bound<'_>, method: u16, call: Start<'_>, waker: &Waker) -> Result<bool, RpcError> {
+    /// Queues a one-way call, which is then over: there is no `Started::Sent`.
+    pub(crate) fn start_oneway(
+        &self,
+        service: Bound<'_>,
+        method: u16,
+        call: Start<'_>,
+        waker: &Waker,
+        place: &mut Option<RoomPlace>,
+    ) -> Result<Option<Started>, RpcError> {
+        let waker = waker.clone();
         let mut shared = self.inner.lock();
-        if shared.outbound.queued() > self.inner.limits.out_buffer {
-            shared.waiting_for_room.push(waker.clone());
-            return Ok(false);
+        if let Some(refused) = shared.refuses(&self.inner.limits) {
+            let old = match refused {
+                Started::Full => shared.waiting_for_room.enter(place, waker),
+                _ => Some(waker),
+            };
+            drop(shared);
+            drop(old);
+            return Ok(Some(refused));
         }
-        let driver = shared.wake_driver(self.inner.clock);
+        let driver = shared.wake_driver();
         let outbound = &mut shared.outbound;
         let queued = service.row(outbound).and_then(|row| outbound.start_oneway(Start { row: row + method, ..call }));
         drop(shared);
         if let Some(driver) = driver {
             driver.wake();
         }
-        queued.map(|()| true)
+        queued.map(|()| None)
     }
 
     /// The answer of a call, if it is here; else `waker` is called when it is.
     #[inline]
     pub(crate) fn poll(&self, id: CallId, waker: &Waker) -> Option<farcall_wire::Answer> {
-        self.inner.lock().outbound.poll(id, |waiting| match waiting {
-            Some(old) if old.will_wake(waker) => {}
-            other => *other = Some(waker.clone()),
-        })
+        let mut same = false;
+        let answer = self.inner.lock().outbound.poll(id, |waiting| same = waiting.as_ref().is_some_and(|w| w.will_wake(waker)));
+        if answer.is_some() || same {
+            return answer;
+        }
+        let mut new = Some(waker.clone());
+        // `new` holds the waker that was replaced when the lock is gone.
+        let answer = self.inner.lock().outbound.poll(id, |waiting| std::mem::swap(waiting, &mut new));
+        drop(new);
+        answer
     }
 
     /// The caller of a call is gone. Says what is known about its execution.
     pub(crate) fn cancel(&self, id: CallId) -> Certainty {
+        let mut waiting = None;
         let mut shared = self.inner.lock();
+        // A call that has ended keeps its answer: this only takes the waker of one that has not.
+        shared.outbound.take_waiting(id, &mut waiting);
         let certainty = shared.outbound.cancel(id);
-        let driver = shared.wake_driver(self.inner.clock);
+        let driver = shared.wake_driver();
         drop(shared);
+        drop(waiting);
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -225,13 +307,18 @@ impl Connection {
 }
 
 impl Shared {
-    /// The driver's waker if it must be woken; also refreshes the clock, which nobody did while it
-    /// slept.
+    /// Why a call cannot be started now.
     #[inline]
-    fn wake_driver(&mut self, clock: Clock) -> Option<Waker> {
-        if self.driver.is_some() {
-            self.now = clock.now();
+    fn refuses(&self, limits: &Limits) -> Option<Started> {
+        if self.outbound.closed().is_some() {
+            return Some(Started::Closed);
         }
+        (self.outbound.queued() > limits.out_buffer).then_some(Started::Full)
+    }
+
+    /// The driver's waker if it must be woken.
+    #[inline]
+    fn wake_driver(&mut self) -> Option<Waker> {
         match self.corks {
             0 => self.driver.take(),
             _ => None,
@@ -252,7 +339,7 @@ impl Drop for Cork {
     fn drop(&mut self) {
         let mut shared = self.0.inner.lock();
         shared.corks -= 1;
-        let driver = if shared.outbound.queued() > 0 { shared.wake_driver(self.0.inner.clock) } else { None };
+        let driver = if shared.outbound.queued() > 0 { shared.wake_driver() } else { None };
         drop(shared);
         if let Some(driver) = driver {
             driver.wake();

@@ -127,25 +127,41 @@ impl ParkedSet {
     }
 
     /// Polls every handler that was woken through `poll`, which says whether it has ended; ended
-    /// ones are taken out and given to `done` with its result.
-    pub(super) fn poll_woken<R>(&mut self, mut poll: impl FnMut(&mut Entry, &mut Context<'_>) -> Poll<R>, mut done: impl FnMut(Entry, R)) {
+    /// ones are taken out and given to `done` with its result. `poll` may say `None`: not now. Returns
+    /// whether some are left for the next turn.
+    pub(super) fn poll_woken<R>(
+        &mut self,
+        mut poll: impl FnMut(&mut Entry, &mut Context<'_>) -> Option<Poll<R>>,
+        mut done: impl FnMut(Entry, R),
+    ) -> bool {
         let mut batch = std::mem::take(&mut self.batch);
         {
             let mut state = self.ready.state.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut state.0, &mut batch);
         }
         let mut woken = batch.drain(..);
+        let mut put_back = None;
         for index in woken.by_ref() {
             let place = &mut self.places[index];
-            place.alarm.rung.store(false, Ordering::Release);
+            // The swap, unlike a store, also orders the handler's own reads behind it: whoever still
+            // found it rung has changed what the poll is about to see.
+            place.alarm.rung.swap(false, Ordering::AcqRel);
             // A late wake-up of a handler that has ended finds nobody, or its successor, to whom a
             // poll too many does no harm.
             let Some(entry) = &mut place.entry else { continue };
-            if let Poll::Ready(result) = poll(entry, &mut Context::from_waker(&place.waker)) {
-                self.count -= 1;
-                self.free.push(index);
-                if let Some(entry) = place.entry.take() {
-                    done(entry, result);
+            match poll(entry, &mut Context::from_waker(&place.waker)) {
+                Some(Poll::Ready(result)) => {
+                    self.count -= 1;
+                    self.free.push(index);
+                    if let Some(entry) = place.entry.take() {
+                        done(entry, result);
+                    }
+                }
+                Some(Poll::Pending) => {}
+                None => {
+                    // Unless it was woken again meanwhile, it is put back as if it had been.
+                    put_back = (!place.alarm.rung.swap(true, Ordering::AcqRel)).then_some(index);
+                    break;
                 }
             }
             // Handlers share the task's budget with tokio's resources. Once it is spent they would
@@ -155,13 +171,11 @@ impl ParkedSet {
             }
         }
         let mut state = self.ready.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0.extend(woken);
-        let driver = if state.0.is_empty() { None } else { state.1.clone() };
+        state.0.extend(put_back.into_iter().chain(woken));
+        let left = !state.0.is_empty();
         drop(state);
-        if let Some(driver) = driver {
-            driver.wake();
-        }
         self.batch = batch;
+        left
     }
 
     /// Handlers that may be dropped and whose deadline has passed.

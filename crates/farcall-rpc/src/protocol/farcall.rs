@@ -9,9 +9,10 @@ use farcall_transport::Io;
 use farcall_wire::Preface;
 use tokio::sync::watch;
 
-use crate::connection::{Driver, Inner, Services, establish};
+use crate::connection::{Driver, Inner, Running, Services, establish};
 use crate::method::BoxFuture;
 use crate::protocol::{Protocol, Sniff};
+use crate::server::{Stop, unless_stopped};
 
 /// Serves farcall links, and remembers them so that they can be told to end. Clones share all.
 #[derive(Clone)]
@@ -21,13 +22,14 @@ struct Links {
     services: Arc<Services>,
     limits: Limits,
     /// Set once the server drains.
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
+    running: Arc<Running>,
     connections: Mutex<HashMap<usize, Arc<Inner>>>,
 }
 
 impl Farcall {
-    pub(crate) fn new(services: Arc<Services>, limits: Limits, stop: watch::Receiver<bool>) -> Farcall {
-        Farcall(Arc::new(Links { services, limits, stop, connections: Mutex::default() }))
+    pub(crate) fn new(services: Arc<Services>, limits: Limits, stop: watch::Receiver<Stop>) -> Farcall {
+        Farcall(Arc::new(Links { services, limits, stop, running: Arc::default(), connections: Mutex::default() }))
     }
 
     fn connections(&self) -> MutexGuard<'_, HashMap<usize, Arc<Inner>>> {
@@ -49,19 +51,27 @@ impl Farcall {
         self.connections().values().for_each(|c| c.abort());
     }
 
+    /// Until no handler runs whose connection is gone.
+    pub(crate) async fn no_handlers(&self) {
+        self.0.running.none().await;
+    }
+
     async fn run(self, link: Io, first: BytesMut) {
-        let Links { services, limits, stop, .. } = &*self.0;
+        let Links { services, limits, stop, running, .. } = &*self.0;
         let address = link.peer();
-        let handshake = match establish(link, first, limits, &address).await {
-            Ok(handshake) => handshake,
-            Err(e) => return services.observers.iter().for_each(|o| o.refused(&address, &e)),
+        // A peer that says nothing must not hold up a drain.
+        let establishing = establish(link, first, limits, &address);
+        let handshake = match unless_stopped(&mut stop.clone(), Stop::Drain, establishing).await {
+            Some(Ok(handshake)) => handshake,
+            Some(Err(e)) => return services.observers.iter().for_each(|o| o.refused(&address, &e)),
+            None => return,
         };
-        let (connection, driver) = Driver::new(handshake, Arc::clone(services), address);
+        let (connection, driver) = Driver::new(handshake, Arc::clone(services), Arc::clone(running), address);
         let key = Arc::as_ptr(&connection.inner).addr();
         self.connections().insert(key, Arc::clone(&connection.inner));
         let _listed = Listed(&self, key);
         // A drain that began meanwhile has not seen this connection.
-        if *stop.borrow() {
+        if *stop.borrow() >= Stop::Drain {
             connection.inner.drain();
         }
         driver.run().await;

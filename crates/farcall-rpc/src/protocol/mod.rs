@@ -28,6 +28,7 @@ pub trait Protocol: Send + Sync + 'static {
     /// Whether a connection that starts with these bytes (at most 24) is its own.
     fn sniff(&self, first: &[u8]) -> Sniff;
 
-    /// Serves a connection to its end. `first` holds the bytes that were read already.
+    /// Serves a connection to its end. `first` holds the bytes that were read already. The future is
+    /// dropped when the server is, or when the time of a drain is over.
     fn serve(&self, link: Io, first: BytesMut) -> BoxFuture<'static, ()>;
 }
