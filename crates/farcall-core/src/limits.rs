@@ -18,7 +18,8 @@ pub struct Limits {
     /// Bytes of all metadata of one call, keys and values. Default 64 KiB.
     pub metadata: usize,
     /// Calls in flight per connection and direction. Default 65 536, which is also the most that
-    /// call numbers allow. One more is refused as `ResourceExhausted`, `NotSent`.
+    /// call numbers allow. One more is refused as `ResourceExhausted`, `NotSent`. A call whose caller
+    /// gave up counts until its reply comes.
     pub in_flight: usize,
     /// Bytes waiting to be written on one connection before callers wait and dispatch stops.
     /// Default 1 MiB.

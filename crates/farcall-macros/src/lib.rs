@@ -42,6 +42,10 @@ pub fn derive_schema(item: TokenStream) -> TokenStream {
 /// Methods are `async fn name(&self, …) -> Reply<T>` or `Reply<T, E>`; a plain `fn` runs on the blocking pool.
 /// Arguments and results are owned types with a schema: put `#[farcall::data]` on your own.
 ///
+/// Handlers of one connection run in that connection's task: one after the other until they wait, then side by side.
+/// A handler that computes for long holds up its neighbours: make it a plain `fn`, or move the work with
+/// `farcall::spawn`. Calls of one client start in the order in which they were made.
+///
 /// | on the trait | |
 /// |---|---|
 /// | `#[service(name = "…")]` | its name on the wire, instead of the trait's |

@@ -14,6 +14,7 @@ pub trait Batch {
 
 /// Makes several calls at once. Those on one connection leave in one write; each has its own reply.
 /// For many calls on one connection this saves a system call per call; see also [`Call::send`].
+/// Calls beyond the provider's limit `in_flight` (65 536 by default) are refused, not queued.
 ///
 /// ```ignore
 /// let (a, b) = farcall::batch((stock.level(1), stock.level(2))).await;

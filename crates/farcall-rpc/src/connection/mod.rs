@@ -351,3 +351,23 @@ impl Drop for Cork {
 fn lost(peer: &Peer, why: impl std::fmt::Display) -> RpcError {
     RpcError::new(Code::Unavailable, format!("the connection ended before the reply: {why}")).with_peer(peer.address.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_waits_for_room_in_one_place_however_often_it_is_polled() {
+        let mut room = Room::default();
+        let (mut a, mut b) = (None, None);
+        for _ in 0..1000 {
+            drop(room.enter(&mut a, Waker::noop().clone()));
+            drop(room.enter(&mut b, Waker::noop().clone()));
+        }
+        assert_eq!(room.waiting.len(), 2);
+        assert_eq!(room.clear().len(), 2);
+        // A place of the last round is not one of this.
+        assert!(room.enter(&mut b, Waker::noop().clone()).is_none());
+        assert_eq!(room.waiting.len(), 1);
+    }
+}

@@ -88,12 +88,23 @@ async fn audit(options: &Options, at: &Addresses, children: &mut Children) -> Re
     }
 }
 
+/// The command line as it can be typed here: by its path, if it was built beside this program.
+fn farcall_command() -> String {
+    let beside = std::env::current_exe().map(|exe| exe.with_file_name("farcall")).unwrap_or_default();
+    let here = std::env::current_dir().unwrap_or_default();
+    match beside.is_file() {
+        true => beside.strip_prefix(here).unwrap_or(&beside).display().to_string(),
+        false => "farcall".to_owned(),
+    }
+}
+
 fn invitation(at: &Addresses) -> String {
     let Addresses { payment, warehouse, order, customer } = at;
+    let farcall = farcall_command();
     format!(
         "\nall four are up:\n  payment   {payment}\n  warehouse {warehouse}\n  order     {order}\n  customer  {customer}\n\
-         try:\n  farcall describe {payment}\n  farcall call {payment} Payment.balance '{{}}'\n  \
-         farcall call {order} Orders.status '{{\"order\": 1}}'\n  \
-         farcall call {warehouse} Warehouse.report '{{}}'\nCtrl-C ends them."
+         try:\n  {farcall} describe {payment}\n  {farcall} call {payment} Payment.balance '{{}}'\n  \
+         {farcall} call {order} Orders.status '{{\"order\": 1}}'\n  \
+         {farcall} call {warehouse} Warehouse.report '{{}}'\nCtrl-C ends them."
     )
 }
