@@ -139,12 +139,14 @@ struct Raw {
     reset: bool,
 }
 
-fn frame(kind: Kind, bits: u8, aux: u16, id: u32, payload: &[u8]) -> Vec<u8> {
+/// A frame, byte by byte.
+pub(crate) fn frame(kind: Kind, bits: u8, aux: u16, id: u32, payload: &[u8]) -> Vec<u8> {
     let header = Header { len: payload.len() as u32, ..Header::new(kind, bits, aux, id) };
     [&header.to_bytes()[..], payload].concat()
 }
 
-fn opening() -> Vec<u8> {
+/// A peer's first bytes: preface and hello.
+pub(crate) fn opening() -> Vec<u8> {
     Session::<()>::opening(&Hello::new([9; 16], 1, &Limits::default()))
 }
 

@@ -2,7 +2,9 @@
 
 mod bad_peer;
 mod cli;
+mod corners;
 mod layers;
+mod pressure;
 mod styles;
 mod support;
 mod surface;

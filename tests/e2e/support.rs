@@ -6,15 +6,22 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use farcall::Server;
+use farcall::{Channel, Io, Limits, Server};
 use farcall_tests::{PaymentClient, PaymentServer, Till};
+use tokio::io::{AsyncWriteExt, DuplexStream};
+
+use crate::bad_peer::opening;
 
 /// Longer than anything takes that works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a test on a runtime of its own, and no longer than [`PATIENCE`].
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    run_on(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(), test)
+}
+
+/// Runs a test on this runtime, and no longer than [`PATIENCE`].
+pub(crate) fn run_on<T>(runtime: tokio::runtime::Runtime, test: impl Future<Output = T>) -> T {
     let result = runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await });
     runtime.shutdown_background();
     result.expect("the test took too long")
@@ -35,6 +42,14 @@ pub(crate) async fn serve(address: &str) -> (Arc<Till>, Server, PaymentClient) {
     let server = Server::builder().serve(PaymentServer::shared(till.clone())).listen(address).await.unwrap();
     let client = PaymentClient::connect(server.address()).await.unwrap();
     (till, server, client)
+}
+
+/// A client whose peer said hello and then neither reads nor writes; and that peer's end of the link.
+pub(crate) async fn deaf() -> (PaymentClient, DuplexStream) {
+    let (ours, mut theirs) = tokio::io::duplex(1000);
+    theirs.write_all(&opening()).await.unwrap();
+    let channel = Channel::over(Io::boxed(ours), Limits::default()).await.unwrap();
+    (PaymentClient::from(channel), theirs)
 }
 
 /// A provider in a process of its own. Killed when dropped.
