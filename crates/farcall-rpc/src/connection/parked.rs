@@ -263,7 +263,7 @@ mod tests {
                 while seen.load(Ordering::Acquire) != round && lost == 0 {
                     looked += 1;
                     // The clock rarely: to read it takes longer than what is being raced.
-                    lost += u64::from(looked % 4096 == 0 && since.elapsed() > Duration::from_secs(5));
+                    lost += u64::from(looked.is_multiple_of(4096) && since.elapsed() > Duration::from_secs(5));
                 }
             }
             value.store(u64::MAX, Ordering::Release);
