@@ -11,6 +11,10 @@ use proc_macro::TokenStream;
 
 /// Makes a struct or enum travel in calls: derives serde's `Serialize` and `Deserialize` and farcall's `Schema`.
 ///
+/// Of the standard library travel: numbers, `bool`, `char`, `String`, `Option`, `Vec`, `VecDeque`, arrays, hash and
+/// B-tree maps and sets, tuples, `Box`, `Arc`, `Cow`, `Duration` and `SystemTime`; besides, `bytes::Bytes`. A type of
+/// another crate is wrapped in one of your own, or written as another with `#[schema(as = Type)]`.
+///
 /// Fields spelled `Vec<u8>` or `Bytes` (also in an `Option`) go as bytes, not as lists of numbers.
 /// `#[data(crate = path)]` names another crate than `::farcall` to refer to.
 ///
