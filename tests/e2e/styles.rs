@@ -282,3 +282,58 @@ fn many_waiting_handlers_share_a_connection_fairly() {
         assert_eq!(till.ended.load(Ordering::SeqCst), calls);
     });
 }
+
+/// A number that takes its time to be encoded.
+struct Slow(u64);
+
+impl serde::Serialize for Slow {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        std::thread::sleep(Duration::from_millis(50));
+        to.serialize_u64(self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Slow {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        u64::deserialize(from).map(Slow)
+    }
+}
+
+impl farcall::Schema for Slow {
+    fn ty(builder: &mut farcall::schema::SchemaBuilder) -> farcall::schema::Ty {
+        u64::ty(builder)
+    }
+}
+
+/// Takes what is slow to send.
+#[farcall::service]
+trait Slowly {
+    /// Gives the number back.
+    async fn take(&self, slow: Slow) -> Reply<u64>;
+}
+
+struct Taker;
+
+impl Slowly for Taker {
+    async fn take(&self, slow: Slow) -> Reply<u64> {
+        Ok(slow.0)
+    }
+}
+
+#[test]
+fn a_batch_waits_for_its_slowest_part_before_it_is_written() {
+    run(async {
+        let server = Server::builder().serve(SlowlyServer::new(Taker)).listen("mem:slow-batch").await.unwrap();
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        server.serve_link(farcall::Io::boxed(theirs));
+        let writes = Arc::new(AtomicUsize::new(0));
+        let link = farcall::Io::boxed(Counted(ours, writes.clone()));
+        let client = SlowlyClient::from(farcall::Channel::over(link, farcall::Limits::default()).await.unwrap());
+        client.take(Slow(0)).await.unwrap();
+        let before = writes.load(Ordering::SeqCst);
+        // While the second is encoded the driver, on the other thread, has time to write the first.
+        let replies = farcall::batch((client.take(Slow(1)), client.take(Slow(2)), client.take(Slow(3)))).await;
+        assert_eq!((replies.0.unwrap(), replies.1.unwrap(), replies.2.unwrap()), (1, 2, 3));
+        assert_eq!(writes.load(Ordering::SeqCst) - before, 1);
+    });
+}
