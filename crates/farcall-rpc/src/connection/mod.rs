@@ -178,6 +178,35 @@ impl Inner {
 }
 
 impl Connection {
+    /// The lock, if a call can be queued now. If there is no room, `waker` is called when there is.
+    #[inline]
+    fn admit(&self, waker: &Waker, place: &mut Option<RoomPlace>) -> Result<MutexGuard<'_, Shared>, Started> {
+        let shared = self.inner.lock();
+        match shared.refuses(&self.inner.limits) {
+            None => Ok(shared),
+            Some(Started::Full) => {
+                drop(shared);
+                self.wait_for_room(waker, place);
+                Err(Started::Full)
+            }
+            Some(refused) => Err(refused),
+        }
+    }
+
+    #[cold]
+    fn wait_for_room(&self, waker: &Waker, place: &mut Option<RoomPlace>) {
+        let new = waker.clone();
+        let mut shared = self.inner.lock();
+        // It may have been written meanwhile; then nobody else would call.
+        let full = matches!(shared.refuses(&self.inner.limits), Some(Started::Full));
+        let unused = if full { shared.waiting_for_room.enter(place, new) } else { Some(new) };
+        drop(shared);
+        drop(unused);
+        if !full {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Queues a two-way call. `place` is the caller's place if it has to wait for room.
     #[inline]
     pub(crate) fn start(
@@ -191,16 +220,10 @@ impl Connection {
         // Another executor's waker is foreign code, which must not run under the lock: it is cloned
         // before and dropped after.
         let waker = waker.clone();
-        let mut shared = self.inner.lock();
-        if let Some(refused) = shared.refuses(&self.inner.limits) {
-            let old = match refused {
-                Started::Full => shared.waiting_for_room.enter(place, waker),
-                _ => Some(waker),
-            };
-            drop(shared);
-            drop(old);
-            return Ok(refused);
-        }
+        let mut shared = match self.admit(&waker, place) {
+            Ok(shared) => shared,
+            Err(refused) => return Ok(refused),
+        };
         let driver = shared.wake_driver();
         // A deadline counts from now. The driver's own clock may be old: it can be woken and not have
         // had its turn for a while.
@@ -233,17 +256,10 @@ impl Connection {
         waker: &Waker,
         place: &mut Option<RoomPlace>,
     ) -> Result<Option<Started>, RpcError> {
-        let waker = waker.clone();
-        let mut shared = self.inner.lock();
-        if let Some(refused) = shared.refuses(&self.inner.limits) {
-            let old = match refused {
-                Started::Full => shared.waiting_for_room.enter(place, waker),
-                _ => Some(waker),
-            };
-            drop(shared);
-            drop(old);
-            return Ok(Some(refused));
-        }
+        let mut shared = match self.admit(waker, place) {
+            Ok(shared) => shared,
+            Err(refused) => return Ok(Some(refused)),
+        };
         let driver = shared.wake_driver();
         let outbound = &mut shared.outbound;
         let queued = service.row(outbound).and_then(|row| outbound.start_oneway(Start { row: row + method, ..call }));
