@@ -1,6 +1,7 @@
 //! Several calls in one write.
 
 use crate::call::Call;
+use crate::connection::Cork;
 use crate::method::Method;
 use farcall_core::Reply;
 
@@ -27,7 +28,13 @@ impl<M: Method> Batch for Vec<Call<M>> {
     type Replies = Vec<Reply<M::Out, M::Err>>;
 
     fn run(self) -> impl Future<Output = Self::Replies> + Send {
-        let corks: Vec<_> = self.first().map(|c| c.cork()).into_iter().collect();
+        let mut corks: Vec<Cork> = Vec::new();
+        for connection in self.iter().filter_map(Call::connection) {
+            // Nearly always all calls are on one.
+            if !corks.iter().any(|cork| cork.holds(&connection)) {
+                corks.push(connection.cork());
+            }
+        }
         let sent: Vec<_> = self.into_iter().map(Call::send).collect();
         drop(corks);
         async move {
@@ -47,7 +54,7 @@ macro_rules! tuples {
 
             fn run(self) -> impl Future<Output = Self::Replies> + Send {
                 let ($($v,)+) = self;
-                let corks = [$($v.cork()),+];
+                let corks = [$($v.connection().map(|c| c.cork())),+];
                 $(let $v = $v.send();)+
                 drop(corks);
                 async move { ($($v.await,)+) }

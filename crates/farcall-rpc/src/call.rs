@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use crate::channel::{Channel, Place};
-use crate::connection::{Bound, Connection, Cork, RoomPlace, Started};
+use crate::connection::{Bound, Connection, RoomPlace, Started};
 use crate::context::{Scoped, inherited};
 use crate::method::{Method, Unformed};
 use crate::observer::{Ended, Outcome, Side};
@@ -192,9 +192,9 @@ impl<M: Method> Call<M> {
         }
     }
 
-    /// Holds back writing on this call's connection, if it has one.
-    pub(crate) fn cork(&self) -> Option<Cork> {
-        self.channel.connection().map(|c| c.cork())
+    /// The connection that it would go over now.
+    pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
+        self.channel.connection()
     }
 
     /// A second call with the same arguments and the same deadline, before the first is started.

@@ -11,7 +11,7 @@ use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use farcall_core::{Certainty, Code, RpcError, ServiceDescriptor};
 use farcall_transport::Io;
 use farcall_wire::{Catalogue, Frame, Inbound, Kind, OutBuf, Request, Violation, control, get_frame};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
@@ -353,13 +353,14 @@ impl Driver {
         let Request { id, oneway, service, method, deadline, options, body } = request;
         let skeleton = &self.services.skeletons[service as usize];
         let expires = deadline.map(|ms| self.read_at + ms as u64);
+        let since = (!self.services.observers.is_empty()).then(Instant::now);
+        let ending = Ending { id, oneway, service, method, since };
         if expires.is_some_and(|at| at < self.now) {
-            return self.refuse_expired(Ending { id, oneway, service, method, since: None });
+            return self.refuse_expired(ending);
         }
         if self.running.detached() >= self.inner.limits.in_flight {
-            return self.refuse_crowded(Ending { id, oneway, service, method, since: None });
+            return self.refuse_crowded(ending);
         }
-        let since = (!self.services.observers.is_empty()).then(Instant::now);
         let context = &mut self.current.context;
         context.expires = expires.map(|at| self.inner.clock.instant(at));
         context.metadata = options.metadata.map(Arc::new);
@@ -377,7 +378,7 @@ impl Driver {
         });
         std::mem::swap(&mut self.current.replies, self.replies.small());
         match polled {
-            Ok(Poll::Ready(())) => self.ended_call(Ending { id, oneway, service, method, since }),
+            Ok(Poll::Ready(())) => self.ended_call(ending),
             Ok(Poll::Pending) => {
                 let traits = skeleton.descriptor().methods[method as usize].traits;
                 let cancel = traits.cancel && !oneway;
@@ -395,17 +396,15 @@ impl Driver {
                 // Dropping what is left of it may panic again, which is of no further interest.
                 let _ = catch_unwind(AssertUnwindSafe(|| runner.clear()));
                 self.replies.small().truncate(written);
-                self.failed_call(Ending { id, oneway, service, method, since }, &panicked(&*payload));
+                self.failed_call(ending, &panicked(&*payload));
             }
         }
     }
 
     #[cold]
     fn refuse_expired(&mut self, ending: Ending) {
-        let error = RpcError::not_executed(Code::DeadlineExceeded, "the deadline passed before the handler was started")
-            .with_stage(farcall_core::Stage::ServerQueue);
-        let since = (!self.services.observers.is_empty()).then(Instant::now);
-        self.failed_call(Ending { since, ..ending }, &error);
+        let error = RpcError::not_executed(Code::DeadlineExceeded, "the deadline passed before the handler was started");
+        self.failed_call(ending, &error.with_stage(farcall_core::Stage::ServerQueue));
     }
 
     #[cold]
@@ -462,8 +461,7 @@ impl Driver {
                 })
             },
             |entry, (finish, panic)| {
-                let ending =
-                    Ending { id: entry.id, oneway: entry.oneway, service: entry.service, method: entry.method, since: entry.since };
+                let ending = entry.ending();
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(entry)));
                 over.push((ending, finish, panic));
             },
@@ -674,22 +672,30 @@ impl Drop for Driver {
 }
 
 /// Counts handlers whose connection is gone: a server that drains waits for them.
-pub(crate) struct Running(watch::Sender<usize>);
-
-impl Default for Running {
-    fn default() -> Running {
-        Running(watch::Sender::new(0))
-    }
+#[derive(Default)]
+pub(crate) struct Running {
+    /// Looked at for every call, so it is no more than an atomic.
+    detached: AtomicUsize,
+    none_left: Notify,
 }
 
 impl Running {
+    #[inline]
     fn detached(&self) -> usize {
-        *self.0.borrow()
+        self.detached.load(Ordering::Relaxed)
     }
 
     /// Until there are none.
     pub(crate) async fn none(&self) {
-        let _ = self.0.subscribe().wait_for(|n| *n == 0).await;
+        loop {
+            let mut left = pin!(self.none_left.notified());
+            // Registered before the count is looked at, or the last one could end in between.
+            left.as_mut().enable();
+            if self.detached.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            left.await;
+        }
     }
 }
 
@@ -697,14 +703,16 @@ struct RunningGuard(Arc<Running>);
 
 impl RunningGuard {
     fn new(running: &Arc<Running>) -> RunningGuard {
-        running.0.send_modify(|n| *n += 1);
+        running.detached.fetch_add(1, Ordering::AcqRel);
         RunningGuard(Arc::clone(running))
     }
 }
 
 impl Drop for RunningGuard {
     fn drop(&mut self) {
-        self.0.0.send_modify(|n| *n -= 1);
+        if self.0.detached.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none_left.notify_waiters();
+        }
     }
 }
 

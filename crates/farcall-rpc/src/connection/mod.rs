@@ -351,6 +351,13 @@ impl Drop for Connection {
 /// See [`Connection::cork`].
 pub(crate) struct Cork(Arc<Connection>);
 
+impl Cork {
+    /// Whether it is this connection's.
+    pub(crate) fn holds(&self, connection: &Arc<Connection>) -> bool {
+        Arc::ptr_eq(&self.0, connection)
+    }
+}
+
 impl Drop for Cork {
     fn drop(&mut self) {
         let mut shared = self.0.inner.lock();

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 use farcall_wire::read_room;
 
-/// Room of the first buffer, and of one allocated while the first is held by slow readers.
+/// Room of the first buffer; nothing of it is touched before there is something to read.
 const FIRST: usize = 64 << 10;
 /// Room of the buffers of a connection that gives them away.
 const NEXT: usize = 256 << 10;
