@@ -5,6 +5,7 @@ mod cli;
 mod corners;
 mod layers;
 mod pressure;
+mod streams;
 mod styles;
 mod support;
 mod surface;

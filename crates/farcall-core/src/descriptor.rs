@@ -3,7 +3,7 @@
 //! `#[farcall::service]` makes one [`ServiceDescriptor`] per trait. The method table, `farcall
 //! describe` and the doors to other protocols read it; nobody else needs to know the trait.
 
-use crate::schema::{Fingerprint, Schema, TypeSchema};
+use crate::schema::{Fingerprint, Schema, SchemaBuilder, Ty, TypeSchema};
 
 /// A service: what the trait says.
 #[derive(Debug, Clone)]
@@ -58,6 +58,10 @@ pub struct MethodTraits {
     pub cancel: bool,
     /// A plain `fn`: runs on the blocking pool.
     pub blocking: bool,
+    /// The last parameter is a stream.
+    pub args_stream: bool,
+    /// The result is a stream.
+    pub result_stream: bool,
 }
 
 /// The fingerprints of one row of a method table.
@@ -124,16 +128,24 @@ impl ServiceDescriptor {
 pub trait ErrorSchema {
     /// The schema, if there is an error at all.
     fn schema() -> Option<TypeSchema>;
+    /// The type as a part of another; the unit type if there is no error.
+    fn error_ty(builder: &mut SchemaBuilder) -> Ty;
 }
 
 impl ErrorSchema for crate::Never {
     fn schema() -> Option<TypeSchema> {
         None
     }
+    fn error_ty(_: &mut SchemaBuilder) -> Ty {
+        Ty::Unit
+    }
 }
 
 impl<E: Schema + crate::AppError> ErrorSchema for E {
     fn schema() -> Option<TypeSchema> {
         Some(TypeSchema::of::<E>())
+    }
+    fn error_ty(builder: &mut SchemaBuilder) -> Ty {
+        E::ty(builder)
     }
 }

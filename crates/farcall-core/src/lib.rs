@@ -29,6 +29,7 @@ pub use schema::{Fingerprint, Schema, TypeSchema};
 /// What code made by the macros refers to. Not for people: it may change with any version.
 #[doc(hidden)]
 pub mod __rt {
+    pub use crate::descriptor::ErrorSchema;
     pub use crate::error::AppError;
     pub use crate::schema::*;
     pub use crate::{byte_vec, frame_bytes};

@@ -12,8 +12,8 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one request or reply body. Default 16 MiB. A larger one is refused as
-    /// `ResourceExhausted` before anything is sent.
+    /// Bytes of one request or reply body, and of one stream item. Default 16 MiB. A larger one is
+    /// refused as `ResourceExhausted` before anything is sent.
     pub body: usize,
     /// Bytes of all metadata of one call, keys and values. Default 64 KiB.
     pub metadata: usize,
@@ -26,8 +26,28 @@ pub struct Limits {
     pub out_buffer: usize,
     /// Rows of the method table one side may bind on a connection. Default 4 096.
     pub bound_methods: usize,
+    /// Open streams per connection and direction of calling. Default 1 024. One more is refused as
+    /// `ResourceExhausted` before its handler starts.
+    pub streams: usize,
+    /// Bytes of requests that the peer may have on their way to their handlers: while dispatch stops,
+    /// this much is kept. Default 16 MiB, at least 1 MiB.
+    pub credit: usize,
+    /// Bytes of a stream that may be on their way or wait for their reader, also of a body in
+    /// fragments. Default 256 KiB, at least 64 KiB. Costs that much memory per stream with a slow
+    /// reader; a stream's throughput is at most this much per round trip.
+    pub stream_bytes: usize,
+    /// Items of a stream that may be on their way or wait for their reader. Default 1 024, at least 16.
+    pub stream_items: usize,
+    /// Bytes of arguments that are held on one connection by calls that have not ended: bodies being
+    /// put together, and handlers that wait. Default 64 MiB, at least `body`. A call that would need
+    /// more is shed as `ResourceExhausted`, not executed.
+    pub held: usize,
     /// The deadline of a call that sets none and inherits none. Default 10 s. `None` = no deadline.
     pub default_deadline: Option<Duration>,
+    /// Silence after which the peer is asked whether it lives; after as much again without an answer the
+    /// connection is given up as lost. Default 10 s. `None` = a link that was cut without a word (a
+    /// pulled cable) is only noticed when something is sent.
+    pub heartbeat: Option<Duration>,
     /// Time to connect and exchange hellos. Default 5 s.
     pub handshake: Duration,
     /// Connections one server accepts at a time. Default 10 000; further ones wait in the
@@ -44,13 +64,6 @@ pub const ERROR_MESSAGE: usize = 8 << 10;
 /// What a frame may hold beside its body: header, options and their lengths.
 pub const FRAME_OVERHEAD: usize = 1 << 10;
 
-impl Limits {
-    /// The largest frame that these limits allow.
-    pub fn frame(&self) -> usize {
-        self.body.saturating_add(self.metadata).saturating_add(FRAME_OVERHEAD)
-    }
-}
-
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -59,7 +72,13 @@ impl Default for Limits {
             in_flight: MAX_IN_FLIGHT,
             out_buffer: 1 << 20,
             bound_methods: 4096,
+            streams: 1024,
+            credit: 16 << 20,
+            stream_bytes: 256 << 10,
+            stream_items: 1024,
+            held: 64 << 20,
             default_deadline: Some(Duration::from_secs(10)),
+            heartbeat: Some(Duration::from_secs(10)),
             handshake: Duration::from_secs(5),
             connections: 10_000,
         }

@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use farcall_core::error::display_duration;
 use farcall_core::{Certainty, Code, CodecId, Fault, Metadata, Reply, RpcError, Stage, Trace, codec};
-use farcall_wire::{Answer, Body, CallId, CallOptions, Start};
+use farcall_wire::{Answer, Body, CallId, CallOptions, Receiver, Sender, Start, Streams};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use crate::channel::{Channel, Place};
 use crate::connection::{Bound, Connection, RoomPlace, Started};
 use crate::context::{Scoped, inherited};
-use crate::method::{Method, Unformed};
+use crate::method::{Form, Method, Unformed, Upload};
 use crate::observer::{Ended, Outcome, Side};
+use crate::stream::{Pump, Received};
 use crate::{runtime, scratch};
 
 /// Arguments above this many bytes are written from where they are instead of being copied into the
@@ -41,6 +42,8 @@ pub(crate) const GRACE: Duration = Duration::from_millis(25);
 pub struct Call<M: Method> {
     channel: Channel,
     args: Option<M::Args>,
+    /// The stream behind them, until the call is on its way.
+    up: Option<M::Up>,
     deadline: Deadline,
     extra: Option<Box<Extra>>,
     started: Option<Instant>,
@@ -89,8 +92,8 @@ impl<M: Method> Call<M> {
     /// A call of `M` with these arguments: called by generated stubs.
     #[doc(hidden)]
     #[inline]
-    pub fn new(channel: Channel, args: M::Args) -> Call<M> {
-        Call { channel, args: Some(args), deadline: Deadline::Default, extra: None, started: None, state: State::New }
+    pub fn new(channel: Channel, args: M::Args, up: M::Up) -> Call<M> {
+        Call { channel, args: Some(args), up: Some(up), deadline: Deadline::Default, extra: None, started: None, state: State::New }
     }
 
     /// Gives up after `time`. The default is the channel's, 10 s; a call made by a handler never
@@ -225,7 +228,15 @@ impl<M: Method> Call<M> {
         };
         self.state = waiting();
         let extra = (codec != CodecId::Compact).then(|| Box::new(Extra { codec, ..Extra::default() }));
-        Ok(Some(Call { channel: self.channel.clone(), args: None, deadline: self.deadline, extra, started: None, state: waiting() }))
+        Ok(Some(Call {
+            channel: self.channel.clone(),
+            args: None,
+            up: None,
+            deadline: self.deadline,
+            extra,
+            started: None,
+            state: waiting(),
+        }))
     }
 
     fn codec_id(&self) -> CodecId {
@@ -235,6 +246,8 @@ impl<M: Method> Call<M> {
     /// Time for the call, what it inherits included.
     fn time_left(&self, inherited: Option<Instant>) -> Result<Option<Duration>, RpcError> {
         let own = match self.deadline {
+            // A stream of arguments may take any time.
+            Deadline::Default if M::Up::STREAM => None,
             Deadline::Default => self.channel.default_deadline(),
             Deadline::In(time) => Some(time),
             Deadline::Never => None,
@@ -285,7 +298,7 @@ impl<M: Method> Call<M> {
                     Some(body) => Body::Segment(body.clone()),
                     None => Body::Copy(&buffer),
                 };
-                self.queue(connection, Start { row: 0, deadline: deadline.map(to_ms), options: &options, body }, cx.waker(), &mut room)
+                self.queue(connection, start::<M>(deadline.map(to_ms), &options, body), cx.waker(), &mut room)
             }
             None => Ok(Queued::NotYet),
         };
@@ -335,13 +348,26 @@ impl<M: Method> Call<M> {
             });
         }
         Ok(match connection.start(service, M::INDEX, start, waker, room)? {
-            Started::Sent(id) => {
+            Started::Sent(id, sender) => {
+                if let Some(sender) = sender {
+                    self.send_stream(&connection, sender);
+                }
                 self.state = State::Flying(connection, id);
                 Queued::Yes(None)
             }
             Started::Full => Queued::NotYet,
             Started::Closed => Queued::Gone,
         })
+    }
+
+    /// Starts sending the stream of arguments.
+    #[cold]
+    fn send_stream(&mut self, connection: &Connection, to: Sender) {
+        if let Some(stream) = self.up.take().and_then(|up| up.outgoing(self.codec_id())) {
+            let pump = Pump::new(Arc::clone(&connection.inner), to, stream.0);
+            let context = crate::Context { expires: None, ..crate::context() };
+            runtime::handle().spawn(Scoped { context, future: Box::pin(pump) });
+        }
     }
 
     /// Waits for a connection with room, and no longer than the deadline.
@@ -373,7 +399,7 @@ impl<M: Method> Call<M> {
             }
         };
         let left = waiting.deadline.map(|d| to_ms(d.saturating_sub(waiting.since.elapsed())));
-        let start = Start { row: 0, deadline: left, options: &waiting.options, body: Body::Segment(waiting.body.clone()) };
+        let start = start::<M>(left, &waiting.options, Body::Segment(waiting.body.clone()));
         let mut room = waiting.room;
         match self.queue(connection, start, cx.waker(), &mut room)? {
             Queued::Yes(answer) => return Ok(answer),
@@ -399,7 +425,10 @@ impl<M: Method> Call<M> {
             context.trace = extra.trace.or(inherited);
             context.metadata = (!extra.metadata.is_empty()).then(|| Arc::new(extra.metadata.clone()));
         }
-        let future = Box::pin(M::local(target, args));
+        let Some(up) = self.up.take() else {
+            return Err(RpcError::not_sent(Code::Internal, "this call has been made before"));
+        };
+        let future = Box::pin(M::local(target, args, up));
         let task = runtime::handle().spawn(Scoped { context, future });
         let timer = deadline.map(|d| (d, sleep(d)));
         let cancel = M::service().methods.get(M::INDEX as usize).is_some_and(|m| m.traits.cancel);
@@ -407,7 +436,7 @@ impl<M: Method> Call<M> {
         Ok(())
     }
 
-    fn decode(&self, answer: Answer) -> Reply<M::Out, M::Err> {
+    fn decode(&self, answer: Answer, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
         let undecodable = |what: &str, e| {
             let why = format!("the {what} cannot be decoded: {e}");
             Err(RpcError::new(Code::Internal, why).with_stage(Stage::Result).with_method(name::<M>()).into())
@@ -422,8 +451,19 @@ impl<M: Method> Call<M> {
                 Ok(error) => Err(error.lift()),
                 Err(e) => undecodable("error", e),
             },
+            Answer::Stream(at) => self.receive(at, connection),
             Answer::Failed(e) => Err(e.with_method(name::<M>()).into()),
         }
+    }
+
+    /// The result is a stream.
+    #[cold]
+    fn receive(&self, at: Receiver, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
+        let stream = connection.and_then(|connection| {
+            let (inner, codec) = (Arc::clone(&connection.inner), self.codec_id());
+            M::Form::incoming(Received { inner, connection: Some(connection), at, codec, method: name::<M>() })
+        });
+        stream.ok_or_else(|| RpcError::new(Code::Internal, "a stream came back for a method that has none").with_method(name::<M>()).into())
     }
 
     #[cold]
@@ -446,7 +486,7 @@ impl<M: Method> Call<M> {
         let before = std::mem::replace(&mut self.state, State::Over);
         if self.started.is_some() {
             let ended = match &answer {
-                Answer::Ok(_) => Ended::Ok,
+                Answer::Ok(_) | Answer::Stream(_) => Ended::Ok,
                 Answer::AppError(_) => Ended::AppError,
                 Answer::Failed(e) => Ended::Failed(e.code(), e.certainty()),
             };
@@ -456,7 +496,11 @@ impl<M: Method> Call<M> {
             };
             self.observe(ended, peer);
         }
-        Poll::Ready(self.decode(answer))
+        let connection = match before {
+            State::Flying(connection, _) => Some(connection),
+            _ => None,
+        };
+        Poll::Ready(self.decode(answer, connection))
     }
 }
 
@@ -470,6 +514,12 @@ pub(crate) fn sleep(time: Duration) -> Pin<Box<Sleep>> {
 #[cold]
 fn unencodable(e: farcall_core::CodecError) -> RpcError {
     RpcError::not_sent(Code::InvalidArgument, format!("the arguments cannot be encoded: {e}")).with_stage(Stage::Encode)
+}
+
+#[inline]
+fn start<'a, M: Method>(deadline: Option<u64>, options: &'a [u8], body: Body<'a>) -> Start<'a> {
+    let streams = Streams { args: M::Up::STREAM, results: M::Form::STREAM };
+    Start { row: 0, deadline, options, body, streams }
 }
 
 enum Queued {

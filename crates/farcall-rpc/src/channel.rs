@@ -274,6 +274,10 @@ impl Invoke for Channel {
                 return Err(RpcError::not_sent(Code::InvalidArgument, format!("{} has no method {}", call.service.name, call.method)));
             };
             let oneway = method.traits.oneway;
+            if method.traits.args_stream || method.traits.result_stream {
+                let why = "a method with a stream needs its generated client";
+                return Err(RpcError::not_sent(Code::Unimplemented, why).with_method(call.service.full_name(call.method)));
+            }
             let name = call.service.full_name(call.method);
             let since = Instant::now();
             let time = call.deadline.or(self.default_deadline());
@@ -288,7 +292,8 @@ impl Invoke for Channel {
                     let answer = flight.connection.poll(id, cx.waker());
                     return answer.map_or(Poll::Pending, |a| Poll::Ready(Ok(Some(a))));
                 }
-                let start = Start { row: 0, deadline: left(), options: &options, body: Body::Segment(call.args.clone()) };
+                let body = Body::Segment(call.args.clone());
+                let start = Start { row: 0, deadline: left(), options: &options, body, streams: farcall_wire::Streams::default() };
                 let (service, method) = (Bound::Raw(&call.service), call.method as u16);
                 let started = match oneway {
                     true => flight.connection.start_oneway(service, method, start, cx.waker(), &mut room),
@@ -296,7 +301,7 @@ impl Invoke for Channel {
                 };
                 match started {
                     Ok(None) => Poll::Ready(Ok(None)),
-                    Ok(Some(Started::Sent(id))) => {
+                    Ok(Some(Started::Sent(id, _))) => {
                         flight.id = Some(id);
                         Poll::Pending
                     }
@@ -322,6 +327,7 @@ impl Invoke for Channel {
                 None => Ok(RawReply::Ok(bytes::Bytes::new())),
                 Some(Answer::Ok(body)) => Ok(RawReply::Ok(body)),
                 Some(Answer::AppError(body)) => Ok(RawReply::AppError(body)),
+                Some(Answer::Stream(_)) => Err(RpcError::new(Code::Internal, "a stream came back for a call without one")),
                 Some(Answer::Failed(e)) => Err(e.with_method(name)),
             }
         })

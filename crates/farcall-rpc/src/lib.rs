@@ -28,6 +28,7 @@ mod runtime;
 mod scratch;
 mod server;
 mod skeleton;
+mod stream;
 
 pub use batch::{Batch, batch};
 pub use call::{Call, Pending};
@@ -45,6 +46,7 @@ pub use resolver::{Resolver, StaticResolver};
 pub use runtime::block_on;
 pub use server::{Listen, Server, ServerBuilder};
 pub use skeleton::Skeleton;
+pub use stream::{Next, StreamSender, Streaming};
 
 /// What code made by the macros refers to. Not for people: it may change with any version.
 #[doc(hidden)]
@@ -52,10 +54,12 @@ pub mod __rt {
     pub use crate::call::Call;
     pub use crate::channel::{Channel, Connect};
     pub use crate::method::{
-        AsBytes, AsValue, BoxFuture, Idempotent, LocalTarget, Method, Stub, is_app_error, local_blocking, travels, wrong_target,
+        AsBytes, AsStream, AsValue, BoxFuture, Idempotent, ItemsOf, LocalTarget, Method, StreamArg, Stub, WithItems, is_app_error,
+        local_blocking, travels, wrong_target,
     };
     pub use crate::resolver::Resolver;
     pub use crate::skeleton::{Incoming, Runner, Skeleton, runner};
+    pub use crate::stream::{Received, Streaming};
     pub use farcall_core::__rt::*;
     pub use farcall_core::{Address, Fault, MethodDescriptor, MethodTraits, Never, Reply, RpcError, ServiceDescriptor};
 }

@@ -122,7 +122,7 @@ impl Catalogue for Only {
 
 /// A caller that has bound [`clock`], its buffer empty.
 fn caller() -> (Outbound<()>, OutBuf) {
-    let mut outbound = Outbound::new();
+    let mut outbound = Outbound::new(&PeerLimits::BEFORE_HELLO);
     outbound.established(PeerLimits::BEFORE_HELLO, "peer".into());
     assert_eq!(outbound.bind(1, &clock()).unwrap(), 0);
     let mut out = OutBuf::default();
@@ -170,7 +170,7 @@ fn bound() {
     let told = |frame: &Frame| {
         let (mut outbound, _) = caller();
         outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload).unwrap();
-        outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b"") }, None)
+        outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() }, None)
     };
     let frame = check(BOUND, &ask(clock()));
     assert!(told(&frame).is_ok());
@@ -215,7 +215,7 @@ fn check_call(golden: &str, row: u16, deadline: Option<u64>, options: &CallOptio
     out = std::mem::take(&mut out);
     out.advance(out.len());
     let encoded = options.encode();
-    let start = Start { row, deadline, options: &encoded, body: Body::Copy(body) };
+    let start = Start { row, deadline, options: &encoded, body: Body::Copy(body), streams: Streams::default() };
     match row {
         0 => drop(outbound.start(0, start, None).unwrap()),
         _ => outbound.start_oneway(start).unwrap(),
@@ -227,7 +227,7 @@ fn check_call(golden: &str, row: u16, deadline: Option<u64>, options: &CallOptio
     let (_, bind) = caller();
     let bind = get_frame(&mut BytesMut::from(bytes_of(&bind)), 1 << 20).unwrap().unwrap();
     inbound.on_bind(&bind, &Only(clock()), &mut OutBuf::default()).unwrap();
-    let request = inbound.on_call(frame, &mut OutBuf::default()).unwrap().unwrap();
+    let request = inbound.on_call(frame, 0, &mut OutBuf::default()).unwrap().unwrap();
     assert_eq!((request.id, request.oneway, request.method, request.deadline), (0, row == 1, row, deadline.map(|ms| ms as u32)));
     assert_eq!((&request.options, &request.body[..]), (options, body));
 }
@@ -261,7 +261,9 @@ const REPLY_FAILURE: &str = "
 /// What the caller of call 0 gets for a reply.
 fn answer(frame: Frame) -> Answer {
     let (mut outbound, mut out) = caller();
-    let id = outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b"") }, Some(())).unwrap();
+    let id = outbound
+        .start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() }, Some(()))
+        .unwrap();
     out.advance(out.len());
     outbound.take(&mut out);
     outbound.on_reply(frame.header, frame.payload).unwrap();
@@ -308,7 +310,9 @@ fn cancel_and_void() {
     let cancelled = |taken: bool| {
         let (mut outbound, mut out) = caller();
         out.advance(out.len());
-        let id = outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(&[1, 2, 3]) }, Some(())).unwrap();
+        let id = outbound
+            .start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(&[1, 2, 3]), streams: Streams::default() }, Some(()))
+            .unwrap();
         if taken {
             outbound.take(&mut out);
             out.advance(out.len());

@@ -57,7 +57,7 @@ pub use farcall_rpc::*;
 /// What most programs need: `use farcall::prelude::*;`. It does not shadow anything of the standard
 /// prelude.
 pub mod prelude {
-    pub use farcall_rpc::{Batch, Call, Certainty, Code, Error, Reply, RpcError, Server};
+    pub use farcall_rpc::{Batch, Call, Certainty, Code, Error, Reply, RpcError, Server, Streaming};
 }
 
 /// The programs in the README run.

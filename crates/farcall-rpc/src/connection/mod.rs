@@ -1,6 +1,9 @@
 //! A connection: one link, the session over it, and the driver task that moves the bytes.
 
+mod calls;
+mod detached;
 mod driver;
+mod flows;
 mod handshake;
 mod parked;
 mod read;
@@ -11,10 +14,11 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use farcall_core::{Certainty, Code, Limits, RpcError, ServiceDescriptor};
-use farcall_wire::{CallId, Outbound, Start};
+use farcall_wire::{CallId, Outbound, Sender, Start};
 
 use crate::context::Peer;
-pub(crate) use driver::{Driver, Running, Services};
+pub(crate) use detached::Running;
+pub(crate) use driver::{Driver, Services};
 pub(crate) use handshake::{establish, last_words};
 
 /// Milliseconds since the connection was made: what the session counts deadlines in.
@@ -137,7 +141,8 @@ impl Bound<'_> {
 
 /// What became of an attempt to start a call.
 pub(crate) enum Started {
-    Sent(CallId),
+    /// With the stream of its arguments, if it has one.
+    Sent(CallId, Option<Sender>),
     /// The out-buffer is full; the waker given is called when there is room.
     Full,
     /// The connection takes no more calls; nothing was sent.
@@ -157,6 +162,22 @@ impl Inner {
         drop(shared);
         if let Some(driver) = driver {
             driver.wake();
+        }
+    }
+
+    /// Enters a caller among those who are woken when there is room; at once if there is and `also`
+    /// what else it needs.
+    #[cold]
+    fn wait_for_room(&self, place: &mut Option<RoomPlace>, waker: &Waker, also: impl FnOnce(&Shared) -> bool) {
+        let new = waker.clone();
+        let mut shared = self.lock();
+        // It may have been written meanwhile; then nobody else would call.
+        let room = shared.outbound.closed().is_some() || shared.has_room(&self.limits) && also(&shared);
+        let unused = if room { Some(new) } else { shared.waiting_for_room.enter(place, new) };
+        drop(shared);
+        drop(unused);
+        if room {
+            waker.wake_by_ref();
         }
     }
 
@@ -180,31 +201,17 @@ impl Inner {
 impl Connection {
     /// The lock, if a call can be queued now. If there is no room, `waker` is called when there is.
     #[inline]
-    fn admit(&self, waker: &Waker, place: &mut Option<RoomPlace>) -> Result<MutexGuard<'_, Shared>, Started> {
+    fn admit(&self, call: &Start<'_>, waker: &Waker, place: &mut Option<RoomPlace>) -> Result<MutexGuard<'_, Shared>, Started> {
         let shared = self.inner.lock();
-        match shared.refuses(&self.inner.limits) {
-            None => Ok(shared),
-            Some(Started::Full) => {
-                drop(shared);
-                self.wait_for_room(waker, place);
-                Err(Started::Full)
-            }
-            Some(refused) => Err(refused),
+        if shared.outbound.closed().is_some() {
+            return Err(Started::Closed);
         }
-    }
-
-    #[cold]
-    fn wait_for_room(&self, waker: &Waker, place: &mut Option<RoomPlace>) {
-        let new = waker.clone();
-        let mut shared = self.inner.lock();
-        // It may have been written meanwhile; then nobody else would call.
-        let full = matches!(shared.refuses(&self.inner.limits), Some(Started::Full));
-        let unused = if full { shared.waiting_for_room.enter(place, new) } else { Some(new) };
+        if shared.has_room(&self.inner.limits) && shared.outbound.has_credit(call) {
+            return Ok(shared);
+        }
         drop(shared);
-        drop(unused);
-        if !full {
-            waker.wake_by_ref();
-        }
+        self.inner.wait_for_room(place, waker, |shared| shared.outbound.has_credit(call));
+        Err(Started::Full)
     }
 
     /// Queues a two-way call. `place` is the caller's place if it has to wait for room.
@@ -220,7 +227,7 @@ impl Connection {
         // Another executor's waker is foreign code, which must not run under the lock: it is cloned
         // before and dropped after.
         let waker = waker.clone();
-        let mut shared = match self.admit(&waker, place) {
+        let mut shared = match self.admit(&call, &waker, place) {
             Ok(shared) => shared,
             Err(refused) => return Ok(refused),
         };
@@ -228,14 +235,20 @@ impl Connection {
         // A deadline counts from now. The driver's own clock may be old: it can be woken and not have
         // had its turn for a while.
         let now = if call.deadline.is_some() { self.inner.clock.now() } else { shared.now };
-        let outbound = &mut shared.outbound;
+        let (outbound, streams) = (&mut shared.outbound, call.streams);
         let mut unused = None;
         let started = match service.row(outbound) {
             Ok(row) => outbound.start(now, Start { row: row + method, ..call }, None),
             Err(e) => Err(e),
         };
+        let mut sender = None;
         match started {
-            Ok(id) => drop(outbound.poll(id, |waiting| *waiting = Some(waker))),
+            Ok(id) => {
+                drop(outbound.poll(id, |waiting| *waiting = Some(waker)));
+                if streams.args {
+                    sender = Some(outbound.open_args(id));
+                }
+            }
             Err(_) => unused = Some(waker),
         }
         drop(shared);
@@ -244,7 +257,7 @@ impl Connection {
         if let Some(driver) = driver {
             driver.wake();
         }
-        started.map(Started::Sent)
+        started.map(|id| Started::Sent(id, sender))
     }
 
     /// Queues a one-way call, which is then over: there is no `Started::Sent`.
@@ -256,7 +269,7 @@ impl Connection {
         waker: &Waker,
         place: &mut Option<RoomPlace>,
     ) -> Result<Option<Started>, RpcError> {
-        let mut shared = match self.admit(waker, place) {
+        let mut shared = match self.admit(&call, waker, place) {
             Ok(shared) => shared,
             Err(refused) => return Ok(Some(refused)),
         };
@@ -287,14 +300,15 @@ impl Connection {
 
     /// The caller of a call is gone. Says what is known about its execution.
     pub(crate) fn cancel(&self, id: CallId) -> Certainty {
-        let mut waiting = None;
+        let (mut waiting, mut wake) = (None, Vec::new());
         let mut shared = self.inner.lock();
         // A call that has ended keeps its answer: this only takes the waker of one that has not.
         shared.outbound.take_waiting(id, &mut waiting);
-        let certainty = shared.outbound.cancel(id);
+        let certainty = shared.outbound.cancel(id, &mut wake);
         let driver = shared.wake_driver();
         drop(shared);
         drop(waiting);
+        wake.into_iter().for_each(Waker::wake);
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -323,13 +337,10 @@ impl Connection {
 }
 
 impl Shared {
-    /// Why a call cannot be started now.
+    /// Whether more may be queued.
     #[inline]
-    fn refuses(&self, limits: &Limits) -> Option<Started> {
-        if self.outbound.closed().is_some() {
-            return Some(Started::Closed);
-        }
-        (self.outbound.queued() > limits.out_buffer).then_some(Started::Full)
+    fn has_room(&self, limits: &Limits) -> bool {
+        self.outbound.queued() <= limits.out_buffer && self.outbound.resting() <= limits.held
     }
 
     /// The driver's waker if it must be woken.

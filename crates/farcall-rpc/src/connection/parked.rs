@@ -52,6 +52,10 @@ pub(super) struct Entry {
     /// May be dropped when its caller goes away.
     pub(super) cancel: bool,
     pub(super) since: Option<Instant>,
+    /// Streams flow beside the call.
+    pub(super) streamed: bool,
+    /// Bytes of its arguments.
+    pub(super) held: usize,
 }
 
 struct Place {
@@ -226,6 +230,8 @@ mod tests {
             method: 0,
             cancel: false,
             since: None,
+            streamed: false,
+            held: 0,
         }
     }
 
