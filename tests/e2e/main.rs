@@ -3,6 +3,7 @@
 mod bad_peer;
 mod cli;
 mod corners;
+mod fair;
 mod layers;
 mod pressure;
 mod streams;

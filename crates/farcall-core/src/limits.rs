@@ -48,6 +48,10 @@ pub struct Limits {
     /// connection is given up as lost. Default 10 s. `None` = a link that was cut without a word (a
     /// pulled cable) is only noticed when something is sent.
     pub heartbeat: Option<Duration>,
+    /// How long a connection may look at its socket before it goes to sleep, while calls are under way
+    /// and as long as that proves to be of use (`docs/performance.md`). Default 50 us. Zero switches it
+    /// off; so does a machine or a process with one core.
+    pub spin: Duration,
     /// Time to connect and exchange hellos. Default 5 s.
     pub handshake: Duration,
     /// Connections one server accepts at a time. Default 10 000; further ones wait in the
@@ -79,6 +83,7 @@ impl Default for Limits {
             held: 64 << 20,
             default_deadline: Some(Duration::from_secs(10)),
             heartbeat: Some(Duration::from_secs(10)),
+            spin: Duration::from_micros(50),
             handshake: Duration::from_secs(5),
             connections: 10_000,
         }

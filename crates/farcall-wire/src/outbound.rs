@@ -568,6 +568,9 @@ impl<W> Outbound<W> {
         match header.flags {
             flags::MORE if header.aux <= status::APP_ERROR => {
                 self.assemble(Flow::results(header.id), header.aux, &body, !wanted);
+                if !wanted {
+                    self.stop(Flow::results(header.id));
+                }
                 Ok(())
             }
             flags::STREAM if header.aux == status::OK && body.is_empty() && slot.results => {
@@ -581,6 +584,9 @@ impl<W> Outbound<W> {
     /// The stream of results of a call begins.
     fn opened(&mut self, id: CallId, wanted: bool, wake: &mut Vec<W>) {
         let stream = self.receive_results(id, !wanted);
+        if !wanted {
+            self.stop(Flow::results(id.0));
+        }
         if let Some(slot) = self.slot(id)
             && let State::Waiting(waiting) = &mut slot.state
         {

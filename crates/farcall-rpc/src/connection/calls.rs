@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use farcall_core::{Code, RpcError, Stage};
@@ -10,9 +10,10 @@ use farcall_wire::{Delivered, Frame, Header, Kind, Request, Streams, Violation, 
 
 use super::detached::{Ending, observe};
 use super::driver::Driver;
+use super::pace::{Apart, Pace, SLOW_US};
 use super::parked::Entry;
 use crate::context::{Aside, Finish, Scoped, enter};
-use crate::skeleton::{Incoming, panicked, write_failure};
+use crate::skeleton::{Incoming, ParkedHandler, panicked, write_failure};
 use crate::stream::{Pump, Received};
 
 /// A call that was read and is not started.
@@ -98,7 +99,7 @@ impl Driver {
 
     /// Starts calls that had to wait, as far as there is room for their replies.
     pub(super) fn run_backlog(&mut self) {
-        while !self.is_full() {
+        while !self.is_full() && self.now_us <= self.slice_end_us {
             let Some(arrived) = self.backlog.pop_front() else { return };
             self.dispatch(arrived);
         }
@@ -121,8 +122,19 @@ impl Driver {
         context.metadata = options.metadata.map(Arc::new);
         context.trace = options.trace;
         let incoming = Incoming { id, oneway, method, codec: options.codec, max_reply: self.max_reply, body, stream: Mutex::new(stream) };
-        let runner = self.runners[service as usize].get_or_insert_with(|| skeleton.runner());
+        let runner = self.runners[service as usize].get_or_insert_with(|| {
+            self.paces[service as usize] = vec![Pace::default(); skeleton.descriptor().methods.len()];
+            skeleton.runner()
+        });
+        self.served = true;
+        let pace = &mut self.paces[service as usize][method as usize];
         let waker = self.parked.next_waker();
+        if pace.begin() {
+            let waker = waker.clone();
+            runner.start(incoming);
+            let handler = runner.park();
+            return self.run_apart(handler, ending, bytes, expires, &waker);
+        }
         let written = self.replies.small().len();
         std::mem::swap(&mut self.current.replies, self.replies.small());
         let polled = enter(&mut self.current, || {
@@ -132,22 +144,18 @@ impl Driver {
             }))
         });
         std::mem::swap(&mut self.current.replies, self.replies.small());
+        // What expired while it ran must not start.
+        let before = self.now_us;
+        self.now_us = self.inner.clock.us();
+        self.now = self.now_us / 1000;
+        if self.now_us - before > SLOW_US {
+            pace.was_slow();
+        }
         match polled {
             Ok(Poll::Ready(())) => self.ended_call(ending),
             Ok(Poll::Pending) => {
-                let traits = skeleton.descriptor().methods[method as usize].traits;
-                let cancel = traits.cancel && !oneway;
-                let Ending { since, streamed, .. } = ending;
-                let (handler, context) = (runner.park(), self.current.context.clone());
-                let entry = Entry { handler, context, id, oneway, service, method, cancel, since, streamed, held: bytes };
-                if cancel && let Some(at) = expires {
-                    self.parked_expiry = self.parked_expiry.min(at);
-                }
-                self.held += bytes;
-                let token = self.parked.insert(entry);
-                if !oneway {
-                    self.inbound.park(id, token);
-                }
+                let handler = runner.park();
+                self.park(handler, ending, bytes, expires);
             }
             Err(payload) => {
                 // Dropping what is left of it may panic again, which is of no further interest.
@@ -155,6 +163,41 @@ impl Driver {
                 self.replies.small().truncate(written);
                 self.failed_call(ending, &panicked(&*payload));
             }
+        }
+    }
+
+    /// Keeps a handler that was polled with [`next_waker`](super::parked::ParkedSet::next_waker).
+    fn park(&mut self, handler: Box<dyn ParkedHandler>, ending: Ending, bytes: usize, expires: Option<u64>) {
+        let Ending { id, oneway, service, method, since, streamed, .. } = ending;
+        let cancel = self.may_cancel(&ending);
+        let context = self.current.context.clone();
+        if cancel && let Some(at) = expires {
+            self.parked_expiry = self.parked_expiry.min(at);
+        }
+        self.held += bytes;
+        let token = self.parked.insert(Entry { handler, context, id, oneway, service, method, cancel, since, streamed, held: bytes });
+        if !oneway {
+            self.inbound.park(id, token);
+        }
+    }
+
+    fn may_cancel(&self, ending: &Ending) -> bool {
+        let descriptor = self.services.skeletons[ending.service as usize].descriptor();
+        !ending.oneway && descriptor.methods[ending.method as usize].traits.cancel
+    }
+
+    /// Runs a handler that would hold up others in a task of its own.
+    #[cold]
+    fn run_apart(&mut self, handler: Box<dyn ParkedHandler>, ending: Ending, bytes: usize, expires: Option<u64>, waker: &Waker) {
+        let mut apart = Apart::spawn(handler, self.current.context.clone(), self.may_cancel(&ending));
+        // It may have ended on another thread meanwhile.
+        std::mem::swap(&mut self.current.replies, self.replies.small());
+        let polled = enter(&mut self.current, || catch_unwind(AssertUnwindSafe(|| apart.poll(&mut Context::from_waker(waker)))));
+        std::mem::swap(&mut self.current.replies, self.replies.small());
+        match polled {
+            Ok(Poll::Pending) => self.park(Box::new(apart), ending, bytes, expires),
+            Ok(Poll::Ready(())) => self.ended_call(ending),
+            Err(payload) => self.failed_call(ending, &panicked(&*payload)),
         }
     }
 

@@ -28,8 +28,10 @@ use tokio::time::Sleep;
 use super::calls::{Arrived, Ended};
 use super::detached::{Detached, Ending, Running, RunningGuard};
 use super::handshake::Handshake;
+use super::pace::Pace;
 use super::parked::ParkedSet;
 use super::read::ReadBuf;
+use super::spin::Spin;
 use super::{Clock, Connection, Inner, Orders, Room, Shared, lost};
 use crate::context::{Current, Peer};
 use crate::observer::Observer;
@@ -39,6 +41,9 @@ use crate::skeleton::{Runner, Skeleton};
 const SLICES: usize = 32;
 /// Reads in one turn, before handlers, timers and writes have theirs.
 const READS: usize = 16;
+/// How long the calls of a turn may run in place before what they answered is written and other
+/// tasks have theirs.
+const SLICE_US: u64 = 500;
 /// Writes in one turn, before reading has its own.
 const WRITES: usize = 16;
 /// Bytes of large bodies that are put up at a time: small frames wait for so much at most.
@@ -102,6 +107,8 @@ pub(crate) struct Driver {
     pub(super) services: Arc<Services>,
     pub(super) inbound: Inbound,
     pub(super) runners: Vec<Option<Box<dyn Runner>>>,
+    /// By service and method, once a call of the service came.
+    pub(super) paces: Vec<Vec<Pace>>,
     pub(super) parked: ParkedSet,
     pub(super) current: Current,
     pub(super) read: ReadBuf,
@@ -136,6 +143,14 @@ pub(crate) struct Driver {
     pub(super) pinged_at: Option<u64>,
     /// When the first parked handler that may be dropped expires.
     pub(super) parked_expiry: u64,
+    /// A call was served in this turn.
+    pub(super) served: bool,
+    /// Calls of ours wait for their replies.
+    pub(super) asked: bool,
+    pub(super) spin: Spin,
+    /// The time in microseconds as it was read last, and when this turn's share of it is over.
+    pub(super) now_us: u64,
+    pub(super) slice_end_us: u64,
     pub(super) timer: Pin<Box<Sleep>>,
     pub(super) timer_at: u64,
     pub(super) now: u64,
@@ -157,12 +172,19 @@ impl Driver {
         outbound.established(theirs.limits, address);
         let limits = inbound.limits().clone();
         let clock = Clock::start();
+        let spin = Spin::new(limits.spin);
         let shared = Shared { outbound, driver: None, now: 0, corks: 0, waiting_for_room: Room::default(), orders: Orders::default() };
         let inner = Arc::new(Inner { shared: Mutex::new(shared), clock, limits, peer: Arc::clone(&peer), closed: false.into() });
         let driver = Driver {
             link,
             inner: Arc::clone(&inner),
             runners: services.skeletons.iter().map(|_| None).collect(),
+            paces: services.skeletons.iter().map(|_| Vec::new()).collect(),
+            spin,
+            served: false,
+            asked: false,
+            now_us: 0,
+            slice_end_us: 0,
             services,
             inbound,
             parked: ParkedSet::default(),
@@ -216,8 +238,12 @@ impl Driver {
 
     /// One turn. Pending when there is nothing left to do but wait.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.now = self.inner.clock.now();
+        self.look_at_clock();
+        (self.slice_end_us, self.served) = (self.now_us + SLICE_US, false);
         self.parked.register(cx.waker());
+        if self.spin.is_looking() {
+            self.look();
+        }
         loop {
             // By turns, because both draw on the task's budget: a flood of calls must not starve the
             // handlers that wait, nor they the calls.
@@ -227,9 +253,10 @@ impl Driver {
                 held_back |= self.run_woken(cx);
             }
             self.run_backlog();
-            if let Err(end) = self.read_all(cx) {
-                return Poll::Ready(end);
-            }
+            let enough = match self.read_all(cx) {
+                Ok(enough) => enough,
+                Err(end) => return Poll::Ready(end),
+            };
             if !self.handlers_first {
                 held_back |= self.run_woken(cx);
             }
@@ -254,10 +281,21 @@ impl Driver {
                     return Poll::Ready(End::Lost(lost(&self.inner.peer, e)));
                 }
                 Ok(Flushed::End(end)) => return Poll::Ready(end),
+                // Frames are left to be handled in the next turn.
+                Ok(_) if enough => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Ok(Flushed::Blocked) => return Poll::Pending,
                 // Too much was waiting to be written; now it is not.
                 Ok(Flushed::All) if held_back => continue,
-                Ok(Flushed::All) => return Poll::Pending,
+                Ok(Flushed::All) => {
+                    let expecting = self.served || self.asked;
+                    if self.spin.look_on(self.now_us, expecting) {
+                        cx.waker().wake_by_ref();
+                    }
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -265,10 +303,13 @@ impl Driver {
     /// Reads and handles frames until there is nothing more to read, for a turn's share. It never stops
     /// reading for want of room: what the peer may have under way is bounded by its credit, and what
     /// lets us go on (credit, replies, cancels) comes the same way.
-    fn read_all(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    /// Says whether it left frames for the next turn.
+    fn read_all(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         for _ in 0..READS {
-            if let Err(violation) = self.handle_frames() {
-                return Err(self.violated(&violation, cx));
+            match self.handle_frames() {
+                Ok(false) => {}
+                Ok(true) => return Ok(true),
+                Err(violation) => return Err(self.violated(&violation, cx)),
             }
             self.read.make_room(self.max_frame);
             let read = {
@@ -278,17 +319,36 @@ impl Driver {
                 reading.poll(cx)
             };
             match read {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => return Err(self.end_of_stream(cx)),
-                Poll::Ready(Ok(_)) => {
-                    self.now = self.inner.clock.now();
-                    (self.read_at, self.heard_at, self.pinged_at) = (self.now, self.now, None);
-                }
+                Poll::Ready(Ok(_)) => self.heard(),
                 Poll::Ready(Err(e)) => return Err(End::Lost(lost(&self.inner.peer, e))),
             }
         }
-        cx.waker().wake_by_ref();
-        Ok(())
+        Ok(true)
+    }
+
+    #[inline]
+    pub(super) fn look_at_clock(&mut self) {
+        self.now_us = self.inner.clock.us();
+        self.now = self.now_us / 1000;
+    }
+
+    /// Something was read.
+    #[inline]
+    fn heard(&mut self) {
+        self.look_at_clock();
+        (self.read_at, self.heard_at, self.pinged_at) = (self.now, self.now, None);
+        self.spin.found(self.now_us);
+    }
+
+    /// Looks whether something came, without waiting for the system to say so.
+    fn look(&mut self) {
+        self.read.make_room(self.max_frame);
+        // What ends the link is told again by the reading that follows.
+        if self.link.read_now(&mut self.read.buf) > 0 {
+            self.heard();
+        }
     }
 
     /// So much waits to be written that no handler may add to it.
@@ -298,16 +358,19 @@ impl Driver {
         self.replies.len() > limits.out_buffer || self.resting > limits.held
     }
 
-    /// Handles every whole frame in the read buffer.
-    fn handle_frames(&mut self) -> Result<(), Violation> {
+    /// Handles every whole frame in the read buffer, for the turn's share of time. Says whether some
+    /// are left.
+    fn handle_frames(&mut self) -> Result<bool, Violation> {
         let inner = Arc::clone(&self.inner);
         // The lock is taken once for a run of replies and is never held while user code runs.
         let mut shared: Option<MutexGuard<'_, Shared>> = None;
-        let mut frames = 0;
         let result = loop {
+            if self.now_us > self.slice_end_us {
+                break Ok(true);
+            }
             let frame = match get_frame(&mut self.read.buf, self.max_frame) {
                 Ok(Some(frame)) => frame,
-                Ok(None) => break Ok(()),
+                Ok(None) => break Ok(false),
                 Err(violation) => break Err(violation),
             };
             let handled = match frame.header.kind {
@@ -327,14 +390,8 @@ impl Driver {
                         Err(violation) => Err(violation),
                     }
                 }
-                kind => {
+                _ => {
                     shared = None;
-                    // The handlers before it in the batch may have taken long: what expired meanwhile
-                    // must not start.
-                    if frames > 0 && kind == Kind::Call {
-                        self.now = self.inner.clock.now();
-                    }
-                    frames += 1;
                     self.handle_frame(frame)
                 }
             };
@@ -515,6 +572,7 @@ impl Driver {
             if abort || over && (!unwritten || self.now >= self.last_write_by) {
                 return Ok(Flushed::End(if abort || unwritten { End::Aborted } else { End::Done }));
             }
+            self.asked = shared.outbound.in_flight() > 0;
             let expiry = shared.outbound.next_expiry().min(self.parked_expiry).min(self.last_write_by).min(self.next_beat());
             shared.driver = Some(cx.waker().clone());
             drop(shared);

@@ -5,8 +5,10 @@ mod detached;
 mod driver;
 mod flows;
 mod handshake;
+mod pace;
 mod parked;
 mod read;
+mod spin;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +35,12 @@ impl Clock {
     #[inline]
     pub(crate) fn now(self) -> u64 {
         self.0.elapsed().as_millis() as u64
+    }
+
+    /// As [`now`](Clock::now), in microseconds.
+    #[inline]
+    pub(crate) fn us(self) -> u64 {
+        self.0.elapsed().as_micros() as u64
     }
 
     /// The millisecond that `at` lies in, or the next.

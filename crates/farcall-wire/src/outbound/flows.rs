@@ -691,12 +691,17 @@ impl<W> Outbound<W> {
         let flow = r.flow;
         (r.discarded, r.items) = (true, VecDeque::new());
         wake.extend(r.waiting.take());
-        let error = RpcError::new(Code::Cancelled, "nobody reads this stream any more");
-        self.queue(flow.header(Kind::Reset, 0, STOP), &[&Failure::from_error(&error).encode()]);
+        self.stop(flow);
         if flow.results {
             // Who drops the results of a call drops the call.
             self.break_off_args(CallId(flow.call), wake);
         }
+    }
+
+    /// Tells the sender of a flow to stop: it is thrown away here.
+    pub(super) fn stop(&mut self, flow: Flow) {
+        let error = RpcError::new(Code::Cancelled, "nobody reads this any more");
+        self.queue(flow.header(Kind::Reset, 0, STOP), &[&Failure::from_error(&error).encode()]);
     }
 
     /// A stream ends, in whatever way.
