@@ -1,23 +1,22 @@
 //! A client's handle on a service: finds an endpoint, keeps a connection to it, makes a new one when
 //! that is lost.
 
-use std::future::IntoFuture;
-use std::marker::PhantomData;
+mod connect;
+mod raw;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use farcall_core::error::display_duration;
 use farcall_core::{Code, Limits, RpcError, Stage};
 use farcall_transport::Io;
-use farcall_wire::{Answer, Body, Start};
 
-use crate::call::{GRACE, to_ms};
-use crate::connection::{Bound, Connection, Driver, Services, Started, establish};
+pub use self::connect::Connect;
+use crate::connection::{Connection, Driver, Services, establish};
 use crate::context::Peer;
-use crate::invoke::{Invoke, RawCall, RawReply};
-use crate::method::{BoxFuture, LocalTarget};
+use crate::method::LocalTarget;
 use crate::observer::Observer;
 use crate::resolver::{Resolver, StaticResolver};
 use crate::runtime;
@@ -265,150 +264,4 @@ impl Drop for Attempt {
         let error = RpcError::not_sent(Code::Unavailable, "the runtime was shut down while connecting");
         self.set(State::Failed { attempt: self.number, error });
     }
-}
-
-impl Invoke for Channel {
-    fn invoke(&self, call: RawCall) -> BoxFuture<'_, Result<RawReply, RpcError>> {
-        Box::pin(async move {
-            let Some(method) = call.service.methods.get(call.method) else {
-                return Err(RpcError::not_sent(Code::InvalidArgument, format!("{} has no method {}", call.service.name, call.method)));
-            };
-            let oneway = method.traits.oneway;
-            let name = call.service.full_name(call.method);
-            let since = Instant::now();
-            let time = call.deadline.or(self.default_deadline());
-            let connection = self.connection_within(time).await.map_err(|e| e.with_method(&name))?;
-            let metadata = (!call.metadata.is_empty()).then(|| call.metadata.clone());
-            let options = farcall_wire::CallOptions { metadata, trace: None, codec: call.codec }.encode();
-            let left = || time.map(|time| to_ms(time.saturating_sub(since.elapsed())).max(1));
-            let mut flight = Flight { connection, id: None };
-            let mut room = None;
-            let making = std::future::poll_fn(|cx| {
-                if let Some(id) = flight.id {
-                    let answer = flight.connection.poll(id, cx.waker());
-                    return answer.map_or(Poll::Pending, |a| Poll::Ready(Ok(Some(a))));
-                }
-                let start = Start { row: 0, deadline: left(), options: &options, body: Body::Segment(call.args.clone()) };
-                let (service, method) = (Bound::Raw(&call.service), call.method as u16);
-                let started = match oneway {
-                    true => flight.connection.start_oneway(service, method, start, cx.waker(), &mut room),
-                    false => flight.connection.start(service, method, start, cx.waker(), &mut room).map(Some),
-                };
-                match started {
-                    Ok(None) => Poll::Ready(Ok(None)),
-                    Ok(Some(Started::Sent(id))) => {
-                        flight.id = Some(id);
-                        Poll::Pending
-                    }
-                    Ok(Some(Started::Full)) => Poll::Pending,
-                    Ok(Some(Started::Closed)) => {
-                        let why = "the connection ended before the call was sent";
-                        Poll::Ready(Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::ClientQueue)))
-                    }
-                    Err(e) => Poll::Ready(Err(e)),
-                }
-            });
-            // The driver ends a call that was sent; this is for one that finds no room.
-            let patience = time.map_or(Duration::MAX, |time| time.saturating_sub(since.elapsed()).saturating_add(GRACE));
-            let answer = tokio::time::timeout(patience, making).await.unwrap_or_else(|_| {
-                let why = format!("deadline {}: the out-buffer to the provider stayed full", display_duration(time.unwrap_or_default()));
-                Err(RpcError::new(Code::DeadlineExceeded, why).with_stage(Stage::ClientQueue))
-            });
-            let answer = answer.map_err(|e| if flight.id.is_none() { e.with_certainty(farcall_core::Certainty::NotSent) } else { e });
-            if answer.is_ok() {
-                flight.id = None;
-            }
-            match answer.map_err(|e| e.with_method(&name))? {
-                None => Ok(RawReply::Ok(bytes::Bytes::new())),
-                Some(Answer::Ok(body)) => Ok(RawReply::Ok(body)),
-                Some(Answer::AppError(body)) => Ok(RawReply::AppError(body)),
-                Some(Answer::Failed(e)) => Err(e.with_method(name)),
-            }
-        })
-    }
-}
-
-/// Cancels its call when dropped.
-struct Flight {
-    connection: Arc<Connection>,
-    id: Option<farcall_wire::CallId>,
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            let _ = self.connection.cancel(id);
-        }
-    }
-}
-
-/// A client that is being connected: await it, or `wait()` for it without a runtime.
-///
-/// It fails if no endpoint can be reached now. Later losses are repaired at the next call.
-#[must_use = "it does nothing until it is awaited or waited for"]
-pub struct Connect<C> {
-    resolver: Result<Box<dyn Resolver>, RpcError>,
-    config: Config,
-    client: PhantomData<fn() -> C>,
-}
-
-impl<C: From<Channel> + 'static> Connect<C> {
-    /// To addresses given as text.
-    #[doc(hidden)]
-    pub fn to(addresses: &str) -> Connect<C> {
-        let resolver = StaticResolver::parse(addresses).map(|r| Box::new(r) as Box<dyn Resolver>);
-        Connect { resolver, config: Config::default(), client: PhantomData }
-    }
-
-    /// To what a resolver finds.
-    #[doc(hidden)]
-    pub fn with_resolver(resolver: impl Resolver) -> Connect<C> {
-        Connect { resolver: Ok(Box::new(resolver)), config: Config::default(), client: PhantomData }
-    }
-
-    /// Other limits than the default ones.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.config.limits = limits;
-        self
-    }
-
-    /// The deadline of calls that set and inherit none; `None` = they wait for ever. Default 10 s.
-    pub fn default_deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
-        self.config.limits.default_deadline = deadline.into();
-        self
-    }
-
-    /// Tells `observer` of every call's end.
-    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.config.observers.push(observer);
-        self
-    }
-
-    /// Blocks until connected. For programs and threads without a runtime; inside of one it is an
-    /// error.
-    pub fn wait(self) -> Result<C, RpcError> {
-        runtime::wait(self.into_future()).and_then(|connected| connected)
-    }
-
-    /// A client that connects at its first call.
-    pub fn lazy(self) -> Result<C, RpcError> {
-        let state = Mutex::new(State::Down);
-        Ok(C::from(Channel::new(Target::Remote { resolver: self.resolver?, state }, self.config)))
-    }
-}
-
-impl<C: From<Channel> + 'static> IntoFuture for Connect<C> {
-    type Output = Result<C, RpcError>;
-    type IntoFuture = BoxFuture<'static, Result<C, RpcError>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let channel: Result<Channel, RpcError> = Connect { resolver: self.resolver, config: self.config, client: PhantomData }.lazy();
-        Box::pin(connect(channel))
-    }
-}
-
-async fn connect<C: From<Channel>>(channel: Result<Channel, RpcError>) -> Result<C, RpcError> {
-    let channel = channel?;
-    channel.ready().await?;
-    Ok(C::from(channel))
 }
