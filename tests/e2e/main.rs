@@ -4,6 +4,7 @@ mod bad_peer;
 mod cli;
 mod corners;
 mod layers;
+mod lifecycle;
 mod pressure;
 mod styles;
 mod support;

@@ -2,12 +2,13 @@
 
 use std::future::IntoFuture;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_core::{Limits, RpcError};
+use farcall_core::limits::MAX_CONNECTIONS;
+use farcall_core::{Code, Limits, RpcError};
 
-use super::{Channel, Config, State, Target};
+use super::{Channel, Config};
 use crate::method::BoxFuture;
 use crate::observer::Observer;
 use crate::resolver::{Resolver, StaticResolver};
@@ -15,7 +16,9 @@ use crate::runtime;
 
 /// A client that is being connected: await it, or `wait()` for it without a runtime.
 ///
-/// It fails if no endpoint can be reached now. Later losses are repaired at the next call.
+/// It fails if no endpoint can be reached now. Later losses are repaired at the next call: at once after
+/// a good connection, after a pause with jitter (`reconnect_base`, `reconnect_cap` of [`Limits`]) while
+/// attempts fail.
 #[must_use = "it does nothing until it is awaited or waited for"]
 pub struct Connect<C> {
     resolver: Result<Box<dyn Resolver>, RpcError>,
@@ -49,6 +52,16 @@ impl<C: From<Channel> + 'static> Connect<C> {
         self
     }
 
+    /// Keeps up to this many connections and gives each call to the one with the fewest in flight. One
+    /// more is made when a call finds all of them busy. Default 1, which carries everything and costs
+    /// least: several help when the provider runs on [several threads](crate::ServerBuilder::threads),
+    /// or when handlers compute, because those of one connection run one after the other. Calls on
+    /// several connections do not keep their order.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.config.connections = connections;
+        self
+    }
+
     /// Tells `observer` of every call's end.
     pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
         self.config.observers.push(observer);
@@ -63,8 +76,12 @@ impl<C: From<Channel> + 'static> Connect<C> {
 
     /// A client that connects at its first call.
     pub fn lazy(self) -> Result<C, RpcError> {
-        let state = Mutex::new(State::Down);
-        Ok(C::from(Channel::new(Target::Remote { resolver: self.resolver?, state }, self.config)))
+        let connections = self.config.connections;
+        if !(1..=MAX_CONNECTIONS).contains(&connections) {
+            let why = format!("connections({connections}): a channel has 1 to {MAX_CONNECTIONS} connections");
+            return Err(RpcError::not_sent(Code::InvalidArgument, why));
+        }
+        Ok(C::from(Channel::remote(Some(self.resolver?), self.config)))
     }
 }
 

@@ -2,11 +2,14 @@
 //! that is lost.
 
 mod connect;
+mod pace;
+mod pool;
+mod random;
 mod raw;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use farcall_core::error::display_duration;
@@ -14,11 +17,13 @@ use farcall_core::{Code, Limits, RpcError, Stage};
 use farcall_transport::Io;
 
 pub use self::connect::Connect;
+pub(crate) use self::pool::{Place, Wish};
+use self::pool::{Pool, Start};
 use crate::connection::{Connection, Driver, Services, establish};
 use crate::context::Peer;
 use crate::method::LocalTarget;
 use crate::observer::Observer;
-use crate::resolver::{Resolver, StaticResolver};
+use crate::resolver::Resolver;
 use crate::runtime;
 
 /// A client's way to one service: cheap to clone, shared by stubs. A lost connection is replaced at
@@ -33,33 +38,41 @@ struct Inner {
 }
 
 enum Target {
-    Remote { resolver: Box<dyn Resolver>, state: Mutex<State> },
+    Remote(Remote),
     Local(LocalTarget),
 }
 
-#[derive(Clone, Default)]
+struct Remote {
+    /// `None` over a link that existed already: there is no way to another.
+    resolver: Option<Box<dyn Resolver>>,
+    pool: Mutex<Pool>,
+}
+
+impl Remote {
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 struct Config {
     limits: Limits,
     observers: Vec<Arc<dyn Observer>>,
+    /// The most connections it has at a time.
+    connections: usize,
 }
 
-enum State {
-    Down,
-    Connecting { attempt: u64, waiting: Vec<Waker> },
-    Up { attempt: u64, connection: Arc<Connection> },
-    Failed { attempt: u64, error: RpcError },
-}
-
-impl State {
-    fn attempt(&self) -> u64 {
-        match self {
-            State::Down => 0,
-            State::Connecting { attempt, .. } | State::Up { attempt, .. } | State::Failed { attempt, .. } => *attempt,
-        }
+impl Default for Config {
+    fn default() -> Config {
+        Config { limits: Limits::default(), observers: Vec::new(), connections: 1 }
     }
 }
 
 impl Channel {
+    fn remote(resolver: Option<Box<dyn Resolver>>, config: Config) -> Channel {
+        let pool = Mutex::new(Pool::new(config.connections, &config.limits));
+        Channel::new(Target::Remote(Remote { resolver, pool }), config)
+    }
+
     fn new(target: Target, config: Config) -> Channel {
         let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new() });
         Channel(Arc::new(Inner { target, config, services }))
@@ -79,9 +92,11 @@ impl Channel {
         let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new() });
         let (connection, driver) = Driver::new(handshake, services, Arc::default(), address);
         tokio::spawn(driver.run());
-        let state = Mutex::new(State::Up { attempt: 0, connection: Arc::new(connection) });
-        let target = Target::Remote { resolver: Box::new(StaticResolver::new([])), state };
-        Ok(Channel::new(target, Config { limits, observers: Vec::new() }))
+        let channel = Channel::remote(None, Config { limits, ..Config::default() });
+        if let Target::Remote(remote) = &channel.0.target {
+            remote.pool().connected(Arc::new(connection), Instant::now());
+        }
+        Ok(channel)
     }
 
     /// The deadline of calls that set and inherit none.
@@ -94,6 +109,16 @@ impl Channel {
         self.connection().map(|c| Peer::clone(&c.inner.peer))
     }
 
+    /// Whether it is the same channel.
+    pub(crate) fn is(&self, other: &Channel) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether its calls may go over different connections.
+    pub(crate) fn has_several(&self) -> bool {
+        self.0.config.connections > 1
+    }
+
     pub(crate) fn observers(&self) -> &[Arc<dyn Observer>] {
         &self.0.config.observers
     }
@@ -101,70 +126,80 @@ impl Channel {
     pub(crate) fn local_target(&self) -> Option<&LocalTarget> {
         match &self.0.target {
             Target::Local(target) => Some(target),
-            Target::Remote { .. } => None,
+            Target::Remote(_) => None,
         }
     }
 
-    /// The connection, if there is one that takes calls.
+    /// A connection that takes calls, if there is one.
     #[inline]
     pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
-        match &*self.state()? {
-            State::Up { connection, .. } if !connection.inner.is_closed() => Some(Arc::clone(connection)),
-            _ => None,
+        let Target::Remote(remote) = &self.0.target else { return None };
+        // To be dropped after the lock.
+        let _lost;
+        let mut pool = remote.pool();
+        if let Some(only) = pool.only() {
+            return (!only.inner.is_closed()).then(|| Arc::clone(only));
         }
-    }
-
-    fn state(&self) -> Option<MutexGuard<'_, State>> {
-        match &self.0.target {
-            Target::Remote { state, .. } => Some(state.lock().unwrap_or_else(PoisonError::into_inner)),
-            Target::Local(_) => None,
-        }
+        let now = Instant::now();
+        _lost = pool.take_lost(now);
+        let (connection, more) = pool.pick(None, now)?;
+        drop(pool);
+        self.attempt(more);
+        Some(connection)
     }
 
     /// Waits for a connection; starts an attempt if none is under way. `place` remembers which one
     /// the caller waits for: when that one fails, the caller fails.
-    pub(crate) fn poll_connection(&self, place: &mut Option<Place>, cx: &mut Context<'_>) -> Poll<Result<Arc<Connection>, RpcError>> {
+    pub(crate) fn poll_connection(
+        &self,
+        wish: Wish,
+        place: &mut Option<Place>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Arc<Connection>, RpcError>> {
         // Foreign code: cloned before the lock is taken, dropped after.
-        let waker = cx.waker().clone();
-        let Some(mut state) = self.state() else {
+        let mut waker = cx.waker().clone();
+        let Target::Remote(remote) = &self.0.target else {
             return Poll::Ready(Err(RpcError::not_sent(Code::Internal, "a local channel has no connection")));
         };
-        match &mut *state {
-            State::Up { connection, .. } if !connection.inner.is_closed() => return Poll::Ready(Ok(Arc::clone(connection))),
-            State::Failed { attempt, error } if place.is_some_and(|p| p.attempt == *attempt) => return Poll::Ready(Err(error.clone())),
-            State::Connecting { attempt, waiting } => {
-                let old = match place.filter(|p| p.attempt == *attempt).and_then(|p| waiting.get_mut(p.index)) {
-                    Some(old) => Some(std::mem::replace(old, waker)),
-                    None => {
-                        *place = Some(Place { attempt: *attempt, index: waiting.len() });
-                        waiting.push(waker);
-                        None
-                    }
-                };
-                drop(state);
-                drop(old);
-                return Poll::Pending;
-            }
-            _ => {}
+        let _lost;
+        let now = Instant::now();
+        let mut pool = remote.pool();
+        _lost = pool.take_lost(now);
+        if let Some((connection, more)) = pool.pick(wish.but, now) {
+            drop(pool);
+            self.attempt(more);
+            return Poll::Ready(Ok(connection));
         }
-        let next = state.attempt() + 1;
-        *place = Some(Place { attempt: next, index: 0 });
-        *state = State::Connecting { attempt: next, waiting: vec![waker] };
-        drop(state);
-        let task = Attempt { channel: Arc::downgrade(&self.0), number: next };
-        let this = self.clone();
-        runtime::handle().spawn(async move {
-            let connected = this.connect().await;
-            drop(this);
-            task.finish(connected);
-        });
+        if remote.resolver.is_none() {
+            let why = "the link that this channel was made over has ended, and there is no address to make another";
+            return Poll::Ready(Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect)));
+        }
+        let start = pool.enter(place, &mut waker, wish.within, now)?;
+        drop(pool);
+        self.attempt(start);
         Poll::Pending
+    }
+
+    /// Makes an attempt in a task of its own, if there is one to be made.
+    fn attempt(&self, start: Option<Start>) {
+        let Some(Start { attempt, pause }) = start else { return };
+        let attempt = Attempt { channel: Arc::downgrade(&self.0), number: attempt };
+        runtime::handle().spawn(async move {
+            // To sleep no time at all takes up to a millisecond.
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            // Nobody can want a connection any more.
+            let Some(channel) = attempt.channel.upgrade().map(Channel) else { return };
+            let connected = channel.connect().await;
+            attempt.finish(&channel, connected);
+        });
     }
 
     /// Tries the endpoints in their order.
     async fn connect(&self) -> Result<Arc<Connection>, RpcError> {
-        let Target::Remote { resolver, .. } = &self.0.target else {
-            return Err(RpcError::not_sent(Code::Internal, "a local channel has no connection"));
+        let Target::Remote(Remote { resolver: Some(resolver), .. }) = &self.0.target else {
+            return Err(RpcError::not_sent(Code::Internal, "this channel has nowhere to connect to"));
         };
         let limits = &self.0.config.limits;
         let endpoints = match tokio::time::timeout(limits.handshake, resolver.resolve()).await {
@@ -204,8 +239,11 @@ impl Channel {
 
     /// Waits for a connection, but not longer than this.
     async fn connection_within(&self, time: Option<Duration>) -> Result<Arc<Connection>, RpcError> {
-        let mut place = None;
-        let connected = std::future::poll_fn(|cx| self.poll_connection(&mut place, cx));
+        let (mut place, since) = (None, Instant::now());
+        let connected = std::future::poll_fn(|cx| {
+            let within = time.map(|time| time.saturating_sub(since.elapsed()));
+            self.poll_connection(Wish { within, but: None }, &mut place, cx)
+        });
         let Some(time) = time else { return connected.await };
         tokio::time::timeout(time, connected).await.unwrap_or_else(|_| {
             let why = format!("deadline {}: no connection to the provider yet", display_duration(time));
@@ -218,50 +256,34 @@ impl Channel {
         if self.local_target().is_some() {
             return Ok(());
         }
-        let mut place = None;
-        std::future::poll_fn(|cx| self.poll_connection(&mut place, cx)).await.map(drop)
+        self.connection_within(None).await.map(drop)
     }
-}
-
-/// Where a caller waits for a connection: the attempt, and its place among those who wait for it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
-    attempt: u64,
-    index: usize,
 }
 
 /// An attempt to connect; if its task is dropped, those who wait are told.
 struct Attempt {
-    channel: std::sync::Weak<Inner>,
+    channel: Weak<Inner>,
     number: u64,
 }
 
 impl Attempt {
-    fn finish(self, connected: Result<Arc<Connection>, RpcError>) {
-        self.set(match connected {
-            Ok(connection) => State::Up { attempt: self.number, connection },
-            Err(error) => State::Failed { attempt: self.number, error },
+    fn finish(self, channel: &Channel, connected: Result<Arc<Connection>, RpcError>) {
+        let Target::Remote(remote) = &channel.0.target else { return };
+        let now = Instant::now();
+        let waiting = remote.pool().ended(self.number, |pool| match connected {
+            Ok(connection) => pool.connected(connection, now),
+            Err(error) => pool.failed(error, now),
         });
-    }
-
-    fn set(&self, next: State) {
-        let Some(channel) = self.channel.upgrade() else { return };
-        let Target::Remote { state, .. } = &channel.target else { return };
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(&*state, State::Connecting { attempt, .. } if *attempt == self.number) {
-            return;
-        }
-        let before = std::mem::replace(&mut *state, next);
-        drop(state);
-        if let State::Connecting { waiting, .. } = before {
-            waiting.into_iter().for_each(Waker::wake);
-        }
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        let Some(channel) = self.channel.upgrade() else { return };
+        let Target::Remote(remote) = &channel.target else { return };
         let error = RpcError::not_sent(Code::Unavailable, "the runtime was shut down while connecting");
-        self.set(State::Failed { attempt: self.number, error });
+        let waiting = remote.pool().ended(self.number, |pool| pool.given_up(error));
+        waiting.into_iter().for_each(Waker::wake);
     }
 }

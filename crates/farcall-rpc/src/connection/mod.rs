@@ -352,9 +352,9 @@ impl Drop for Connection {
 pub(crate) struct Cork(Arc<Connection>);
 
 impl Cork {
-    /// Whether it is this connection's.
-    pub(crate) fn holds(&self, connection: &Arc<Connection>) -> bool {
-        Arc::ptr_eq(&self.0, connection)
+    /// What it is in.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.0
     }
 }
 
