@@ -169,6 +169,8 @@ trait Seats {
     /// As `seat`, when the test lets it.
     #[farcall(idempotent)]
     async fn stay(&self) -> Reply<String>;
+    /// As `stay`, also when nobody waits for it.
+    async fn remain(&self) -> Reply<String>;
 }
 
 struct Hall {
@@ -204,6 +206,10 @@ impl Seats for Hall {
         let seat = self.take_seat();
         self.leave.acquire().await.map_err(|_| RpcError::new(Code::Internal, "closed"))?.forget();
         Ok(seat)
+    }
+
+    async fn remain(&self) -> Reply<String> {
+        self.stay().await
     }
 }
 
@@ -314,6 +320,47 @@ fn a_connection_told_to_go_away_is_replaced_while_it_drains() {
             drained.await.unwrap().unwrap();
         });
     }
+}
+
+#[test]
+fn a_server_takes_only_so_many_calls_on_all_its_connections() {
+    run(async {
+        let hall = Arc::new(Hall { seats: Mutex::default(), leave: Semaphore::new(0) });
+        let limits = Limits { server_in_flight: 3, ..Limits::default() };
+        let server = Server::builder().serve(SeatsServer::shared(hall.clone())).limits(limits).listen("tcp://127.0.0.1:0").await.unwrap();
+        let (one, other) = (SeatsClient::connect(server.address()).await.unwrap(), SeatsClient::connect(server.address()).await.unwrap());
+        for _ in 0..2 {
+            hall.seats.lock().unwrap().clear();
+            let staying = [one.stay().send(), one.stay().send(), other.stay().send()];
+            until("three to stay", || hall.taken() == 3).await;
+            for client in [&one, &other] {
+                let e = client.seat().await.unwrap_err();
+                assert_eq!((e.code(), e.certainty()), (Code::ResourceExhausted, Certainty::NotExecuted), "{e}");
+                assert!(e.message().contains("3 calls") && e.message().contains("`server_in_flight`"), "{e}");
+            }
+            hall.leave.add_permits(3);
+            for stay in staying {
+                stay.await.unwrap();
+            }
+            one.seat().await.unwrap();
+        }
+        // A handler that is dropped with its caller counts no more; one that is not goes on counting.
+        hall.seats.lock().unwrap().clear();
+        let (idempotent, not) = ([one.stay().send(), one.stay().send()], other.remain().send());
+        until("three to stay", || hall.taken() == 3).await;
+        drop((idempotent, not, other));
+        until("its connection to end", || server.connections() == 1).await;
+        one.seat().await.unwrap();
+        let staying = [one.stay().send(), one.stay().send()];
+        until("both to stay", || hall.taken() == 6).await;
+        assert_eq!(one.seat().await.unwrap_err().code(), Code::ResourceExhausted);
+        hall.leave.add_permits(3);
+        for stay in staying {
+            stay.await.unwrap();
+        }
+        server.drain(HOUR).await.unwrap();
+        assert_eq!(hall.leave.available_permits(), 0);
+    });
 }
 
 #[test]

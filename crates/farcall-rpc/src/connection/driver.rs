@@ -119,7 +119,7 @@ pub(crate) struct Driver {
     unflushed: bool,
     /// When to end although not all is written; set once it is over.
     last_write_by: u64,
-    /// Handlers that outlive their connection are counted here.
+    /// Where the handlers that wait are counted, with those of the server's other connections.
     running: Arc<Running>,
     /// Calls that ended in this turn; kept for its allocation.
     over: Vec<(Ending, Option<Finish>, Option<RpcError>)>,
@@ -358,7 +358,7 @@ impl Driver {
         if expires.is_some_and(|at| at < self.now) {
             return self.refuse_expired(ending);
         }
-        if self.running.detached() >= self.inner.limits.in_flight {
+        if self.running.handlers() >= self.inner.limits.server_in_flight {
             return self.refuse_crowded(ending);
         }
         let context = &mut self.current.context;
@@ -382,8 +382,8 @@ impl Driver {
             Ok(Poll::Pending) => {
                 let traits = skeleton.descriptor().methods[method as usize].traits;
                 let cancel = traits.cancel && !oneway;
-                let entry =
-                    Entry { handler: runner.park(), context: self.current.context.clone(), id, oneway, service, method, cancel, since };
+                let (handler, context, counted) = (runner.park(), self.current.context.clone(), Counted::new(&self.running));
+                let entry = Entry { handler, context, id, oneway, service, method, cancel, since, _counted: counted };
                 if cancel && let Some(at) = expires {
                     self.parked_expiry = self.parked_expiry.min(at);
                 }
@@ -409,9 +409,10 @@ impl Driver {
 
     #[cold]
     fn refuse_crowded(&mut self, ending: Ending) {
-        let limit = self.inner.limits.in_flight;
-        let why = format!("{limit} handlers are running here whose callers have gone, the limit `in_flight`");
-        self.failed_call(ending, &RpcError::not_executed(Code::ResourceExhausted, why));
+        let limit = self.inner.limits.server_in_flight;
+        let why = format!("{limit} calls are in flight on this server, its limit `server_in_flight`: call another, or later");
+        let error = RpcError::not_executed(Code::ResourceExhausted, why);
+        self.failed_call(ending, &error.with_stage(farcall_core::Stage::ServerQueue));
     }
 
     /// A call whose reply, if it has one, is queued.
@@ -641,8 +642,7 @@ impl Driver {
             match &runtime {
                 Ok(runtime) if !entry.cancel => {
                     let (services, peer) = (Arc::clone(&self.services), Arc::clone(&self.inner.peer));
-                    let running = RunningGuard::new(&self.running);
-                    runtime.spawn(Detached { entry, services, peer, _running: running });
+                    runtime.spawn(Detached { entry, services, peer });
                 }
                 _ => drop(catch_unwind(AssertUnwindSafe(|| drop(entry)))),
             }
@@ -671,18 +671,19 @@ impl Drop for Driver {
     }
 }
 
-/// Counts handlers whose connection is gone: a server that drains waits for them.
+/// Counts the handlers of a server that were not ready at once, also those whose connection is gone: so
+/// many and no more, and a server that drains waits for them.
 #[derive(Default)]
 pub(crate) struct Running {
     /// Looked at for every call, so it is no more than an atomic.
-    detached: AtomicUsize,
+    handlers: AtomicUsize,
     none_left: Notify,
 }
 
 impl Running {
     #[inline]
-    fn detached(&self) -> usize {
-        self.detached.load(Ordering::Relaxed)
+    fn handlers(&self) -> usize {
+        self.handlers.load(Ordering::Relaxed)
     }
 
     /// Until there are none.
@@ -691,7 +692,7 @@ impl Running {
             let mut left = pin!(self.none_left.notified());
             // Registered before the count is looked at, or the last one could end in between.
             left.as_mut().enable();
-            if self.detached.load(Ordering::Acquire) == 0 {
+            if self.handlers.load(Ordering::Acquire) == 0 {
                 return;
             }
             left.await;
@@ -699,18 +700,19 @@ impl Running {
     }
 }
 
-struct RunningGuard(Arc<Running>);
+/// Counts a handler for as long as it exists.
+pub(super) struct Counted(Arc<Running>);
 
-impl RunningGuard {
-    fn new(running: &Arc<Running>) -> RunningGuard {
-        running.detached.fetch_add(1, Ordering::AcqRel);
-        RunningGuard(Arc::clone(running))
+impl Counted {
+    pub(super) fn new(running: &Arc<Running>) -> Counted {
+        running.handlers.fetch_add(1, Ordering::AcqRel);
+        Counted(Arc::clone(running))
     }
 }
 
-impl Drop for RunningGuard {
+impl Drop for Counted {
     fn drop(&mut self) {
-        if self.0.detached.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.0.handlers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.none_left.notify_waiters();
         }
     }
@@ -758,7 +760,6 @@ struct Detached {
     entry: Entry,
     services: Arc<Services>,
     peer: Arc<Peer>,
-    _running: RunningGuard,
 }
 
 impl Future for Detached {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio::task::coop::has_budget_remaining;
 
+use super::driver::Counted;
 use crate::context::Context as CallContext;
 use crate::skeleton::ParkedHandler;
 
@@ -52,6 +53,7 @@ pub(super) struct Entry {
     /// May be dropped when its caller goes away.
     pub(super) cancel: bool,
     pub(super) since: Option<Instant>,
+    pub(super) _counted: Counted,
 }
 
 struct Place {
@@ -226,6 +228,7 @@ mod tests {
             method: 0,
             cancel: false,
             since: None,
+            _counted: Counted::new(&Arc::default()),
         }
     }
 

@@ -51,7 +51,7 @@ impl Farcall {
         self.connections().values().for_each(|c| c.abort());
     }
 
-    /// Until no handler runs whose connection is gone.
+    /// Until no handler runs, those whose connection is gone included.
     pub(crate) async fn no_handlers(&self) {
         self.0.running.none().await;
     }
