@@ -9,4 +9,5 @@ mod pressure;
 mod styles;
 mod support;
 mod surface;
+mod threads;
 mod truth;

@@ -682,7 +682,7 @@ pub(crate) struct Running {
 
 impl Running {
     #[inline]
-    fn handlers(&self) -> usize {
+    pub(crate) fn handlers(&self) -> usize {
         self.handlers.load(Ordering::Relaxed)
     }
 

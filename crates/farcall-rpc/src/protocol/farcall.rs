@@ -41,6 +41,11 @@ impl Farcall {
         self.connections().len()
     }
 
+    /// Handlers that have not ended, those whose connection is gone included.
+    pub(crate) fn handlers(&self) -> usize {
+        self.0.running.handlers()
+    }
+
     /// Lets every connection end gracefully.
     pub(crate) fn drain(&self) {
         self.connections().values().for_each(|c| c.drain());
