@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::bad_peer::{frame, opening};
-use crate::support::{run, serve, until};
+use crate::support::{PATIENCE, Provider, run, serve, until};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -127,7 +127,7 @@ fn a_provider_that_dies_of_each_connection_is_a_dead_one() {
         let client = PaymentClient::connect(&address).limits(no_second_attempt()).lazy().unwrap();
         let start = Instant::now();
         while !client.status(1).await.unwrap_err().message().contains("lost soon after it was made") {
-            assert!(start.elapsed() < crate::support::PATIENCE);
+            assert!(start.elapsed() < PATIENCE);
         }
         for _ in 0..100 {
             assert_eq!(client.status(1).await.unwrap_err().certainty(), Certainty::NotSent);
@@ -370,4 +370,84 @@ fn a_channel_without_connections_is_refused() {
         assert_eq!(e.code(), Code::InvalidArgument);
         assert!(e.message().contains("1 to 64") && e.message().contains(&connections.to_string()), "{e}");
     }
+}
+
+/// A provider that is patient for so long when it is told to end, its client, and a call in flight that
+/// takes so long.
+async fn busy_provider(patience_ms: u64, call_ms: u64, more: &[&str]) -> (Provider, PaymentClient, impl Future<Output = Reply<u64>>) {
+    let patience_ms = patience_ms.to_string();
+    let args = [&[patience_ms.as_str()], more].concat();
+    let provider = Provider::start_with("tcp://127.0.0.1:0", &args);
+    let client = PaymentClient::connect(&provider.address).await.unwrap();
+    let sure = client.sure(call_ms).no_deadline().send();
+    // Calls of one connection start in their order.
+    client.status(1).await.unwrap();
+    (provider, client, sure)
+}
+
+/// Calls until the provider takes no more; no call is left in the dark.
+async fn until_it_drains(client: &PaymentClient) {
+    let start = Instant::now();
+    while let Ok(_status) = client.status(1).await.map_err(|e| assert!(e.certainty().is_safe_to_retry(), "{e}")) {
+        assert!(start.elapsed() < PATIENCE);
+    }
+}
+
+/// Waits for its end, and tells whether that was a good one.
+async fn ended_well(mut provider: Provider) -> bool {
+    until("the process to end", || provider.ended().is_some()).await;
+    provider.ended().unwrap().success()
+}
+
+#[test]
+fn a_process_told_to_end_lets_running_calls_end() {
+    for (signal, more) in [("-TERM", &[][..]), ("-INT", &[]), ("-TERM", &["2"])] {
+        run(async {
+            let (provider, client, sure) = busy_provider(3_600_000, 300, more).await;
+            provider.signal(signal);
+            until_it_drains(&client).await;
+            assert_eq!(sure.await.unwrap(), 1);
+            assert!(ended_well(provider).await);
+        });
+    }
+}
+
+#[test]
+fn a_process_told_to_end_does_so_in_its_time() {
+    run(async {
+        let (provider, _client, sure) = busy_provider(100, 3_600_000, &[]).await;
+        provider.signal("-TERM");
+        assert!(!ended_well(provider).await);
+        assert_eq!(sure.await.unwrap_err().certainty(), Certainty::MaybeExecuted);
+    });
+}
+
+#[test]
+fn a_second_signal_ends_a_process_at_once() {
+    run(async {
+        let (provider, client, sure) = busy_provider(3_600_000, 3_600_000, &[]).await;
+        provider.signal("-TERM");
+        until_it_drains(&client).await;
+        provider.signal("-INT");
+        assert!(!ended_well(provider).await);
+        assert_eq!(sure.await.unwrap_err().certainty(), Certainty::MaybeExecuted);
+    });
+}
+
+#[test]
+fn calls_go_elsewhere_when_a_process_is_told_to_end() {
+    run(async {
+        let (first, second) = (Provider::start_with("tcp://127.0.0.1:0", &["3600000"]), Provider::start("tcp://127.0.0.1:0"));
+        let client = PaymentClient::connect(format!("{},{}", first.address, second.address)).await.unwrap();
+        client.status(1).await.unwrap();
+        first.signal("-TERM");
+        // Whatever was under way in that moment is told apart by its certainty.
+        while client.channel().peer().is_none_or(|peer| peer.address == first.address) {
+            let _ = client.status(1).await.map_err(|e| assert!(e.certainty().is_safe_to_retry(), "{e}"));
+        }
+        assert!(ended_well(first).await);
+        for _ in 0..10 {
+            client.status(1).await.unwrap();
+        }
+    });
 }

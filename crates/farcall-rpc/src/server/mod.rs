@@ -1,5 +1,6 @@
 //! Listens, tells protocols apart by their first bytes, and runs a driver per connection.
 
+mod signals;
 mod threads;
 
 use std::future::{Future, IntoFuture, poll_fn};
@@ -15,6 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub use self::signals::StopSignals;
 use self::threads::Threads;
 use crate::connection::{Services, last_words};
 use crate::meta::{DescribeServer, Meta};
@@ -226,6 +228,26 @@ impl Server {
             return Ok(());
         }
         Err(core.cut_off(Code::DeadlineExceeded, format!("{} ms", patience.as_millis())))
+    }
+
+    /// Serves until the process is asked to end by SIGTERM or SIGINT (Ctrl-C), then
+    /// [drains](Server::drain). A second signal cuts the drain short, which is an error like `patience`
+    /// that runs out. A signal that comes before this is called still kills the process: see
+    /// [`StopSignals`].
+    pub async fn drain_on_signal(self, patience: Duration) -> Result<(), RpcError> {
+        self.drain_on(StopSignals::new()?, patience).await
+    }
+
+    /// As [`drain_on_signal`](Server::drain_on_signal), with signals that are caught already.
+    pub async fn drain_on(self, mut signals: StopSignals, patience: Duration) -> Result<(), RpcError> {
+        signals.next().await;
+        let core = Arc::clone(&self.core);
+        let (mut drained, mut again) = (pin!(self.drain(patience)), pin!(signals.next()));
+        poll_fn(|cx| match drained.as_mut().poll(cx) {
+            Poll::Pending => again.as_mut().poll(cx).map(|signal| Err(core.cut_off(Code::Cancelled, format!("a second signal, {signal}")))),
+            drained => drained,
+        })
+        .await
     }
 
     /// Serves until `signal` is done.
