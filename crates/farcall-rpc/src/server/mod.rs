@@ -68,9 +68,9 @@ impl ServerBuilder {
     }
 
     /// Runs connections and their handlers on `count` threads of the server's own, each with a runtime
-    /// for itself; connections are dealt out in turn and stay. With one thread per core and many busy
-    /// connections it saves what moving them about costs; but a handler that computes holds up all
-    /// connections of its thread, and a thread with nothing to do does not help out. What handlers
+    /// for itself; connections are dealt out in turn and stay. With many busy connections this saves what
+    /// moving them between cores costs; but a handler that computes holds up all connections of its
+    /// thread, and a thread with nothing to do does not help out. What handlers
     /// [spawn](crate::spawn) runs on their thread and ends with the server. Default: all run on the
     /// runtime that the server is started on.
     pub fn threads(mut self, count: usize) -> Self {
