@@ -40,10 +40,19 @@ fn no_second_attempt() -> Limits {
 
 #[test]
 fn a_crowd_of_callers_does_not_storm_a_dead_provider() {
+    storm(1);
+}
+
+#[test]
+fn nor_does_it_over_several_connections() {
+    storm(8);
+}
+
+fn storm(connections: usize) {
     run(async {
         let (address, accepted) = peer(|link| async { drop(link) }).await;
         let limits = Limits { reconnect_base: 50 * MS, reconnect_cap: 200 * MS, ..Limits::default() };
-        let client = PaymentClient::connect(address).limits(limits).lazy().unwrap();
+        let client = PaymentClient::connect(address).limits(limits).connections(connections).lazy().unwrap();
         let start = Instant::now();
         let callers = (0..50).map(|_| {
             let client = client.clone();

@@ -108,10 +108,11 @@ impl Pool {
         // Lost together, they tell of one event: the oldest shows how good the provider was.
         if let Some(oldest) = lost.iter().min_by_key(|up| up.since) {
             let good = self.pace.lost(now.saturating_duration_since(oldest.since), now, self.random.next());
-            if !good {
+            // After a good one all begins anew: who waited on it waits for the next.
+            self.failed = (!good).then(|| {
                 let why = format!("{}: the connection was lost soon after it was made", oldest.connection.inner.peer.address);
-                self.failed = Some((self.attempt, RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect)));
-            }
+                (self.attempt, RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect))
+            });
         }
         lost
     }
@@ -130,7 +131,7 @@ impl Pool {
             std::mem::swap(mine, waker);
             return Ok(None);
         }
-        // Its attempt was lost on it; another's result is another call's.
+        // What it waited for came to nothing: whether to wait for a further attempt is not ours to say.
         if let Some((attempt, error)) = &self.failed
             && place.is_some_and(|p| p.attempt <= *attempt)
         {
