@@ -48,21 +48,33 @@ impl<M: Method> Batch for Vec<Call<M>> {
 /// What holds back the writes of a batch: a cork per channel, in the connection that all its calls
 /// take.
 #[derive(Default)]
-struct Corks(Vec<(Channel, Cork)>);
+struct Corks {
+    /// Nearly always the only one: it costs no allocation.
+    first: Option<(Channel, Cork)>,
+    others: Vec<(Channel, Cork)>,
+}
 
 impl Corks {
     fn hold<M: Method>(&mut self, call: &mut Call<M>) {
         let channel = call.channel();
-        if !self.0.iter().any(|(other, _)| other.is(channel))
+        if self.of(channel).is_none()
             && let Some(connection) = channel.connection()
         {
-            self.0.push((channel.clone(), connection.cork()));
+            let cork = (channel.clone(), connection.cork());
+            match &self.first {
+                None => self.first = Some(cork),
+                Some(_) => self.others.push(cork),
+            }
         }
         if channel.has_several()
-            && let Some((_, cork)) = self.0.iter().find(|(other, _)| other.is(channel))
+            && let Some(cork) = self.of(channel)
         {
             call.take(Arc::clone(cork.connection()));
         }
+    }
+
+    fn of(&self, channel: &Channel) -> Option<&Cork> {
+        self.first.iter().chain(&self.others).find(|(other, _)| other.is(channel)).map(|(_, cork)| cork)
     }
 }
 
