@@ -1,9 +1,9 @@
-//! Every limit of a connection by name, with its default. Nothing in farcall grows without one.
+//! Every limit by name, with its default. Nothing in farcall grows without one.
 
 use std::time::Duration;
 
-/// The limits of one connection, per direction. Each side tells the other its own in the hello and
-/// keeps to the other's.
+/// The limits of one connection, per direction, and of the channel or server that it belongs to. Each
+/// side tells the other in the hello what concerns it, and keeps to the other's.
 ///
 /// ```
 /// use farcall_core::Limits;
@@ -54,13 +54,27 @@ pub struct Limits {
     pub spin: Duration,
     /// Time to connect and exchange hellos. Default 5 s.
     pub handshake: Duration,
+    /// The longest pause of a channel after its first failed attempt to connect; it doubles with each
+    /// further one. The pause itself is a random share of it. Default 200 ms.
+    pub reconnect_base: Duration,
+    /// The longest pause after any number of failed attempts. Default 10 s.
+    pub reconnect_cap: Duration,
+    /// How long a call waits for such a pause to end, if its deadline allows. If it has longer to go,
+    /// the call fails at once, as `Unavailable`, `NotSent`. Default 1 s.
+    pub reconnect_wait: Duration,
     /// Connections one server accepts at a time. Default 10 000; further ones wait in the
     /// system's queue.
     pub connections: usize,
+    /// Handlers that one server has waiting at a time, on all its connections, those whose callers
+    /// are gone included. Default 65 536. A further call is refused as `ResourceExhausted`,
+    /// `NotExecuted`. Connections on several threads may each go over it by one.
+    pub server_in_flight: usize,
 }
 
 /// The most calls in flight that call numbers can tell apart (16 bits of slot).
 pub const MAX_IN_FLIGHT: usize = 1 << 16;
+/// The most connections that one channel keeps.
+pub const MAX_CONNECTIONS: usize = 64;
 /// The largest frame before the peer's hello is known.
 pub const FRAME_BEFORE_HELLO: usize = 64 << 10;
 /// The largest error message on the wire, in bytes; a longer one is cut.
@@ -85,7 +99,11 @@ impl Default for Limits {
             heartbeat: Some(Duration::from_secs(10)),
             spin: Duration::from_micros(50),
             handshake: Duration::from_secs(5),
+            reconnect_base: Duration::from_millis(200),
+            reconnect_cap: Duration::from_secs(10),
+            reconnect_wait: Duration::from_secs(1),
             connections: 10_000,
+            server_in_flight: MAX_IN_FLIGHT,
         }
     }
 }

@@ -13,7 +13,7 @@ use farcall_wire::{Answer, Body, CallId, CallOptions, Receiver, Sender, Start, S
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
-use crate::channel::{Channel, Place};
+use crate::channel::{Channel, Place, Wish};
 use crate::connection::{Bound, Connection, RoomPlace, Started};
 use crate::context::{Scoped, inherited};
 use crate::method::{Form, Method, Unformed, Upload};
@@ -64,6 +64,8 @@ struct Extra {
     trace: Option<Trace>,
     codec: CodecId,
     invalid: Option<RpcError>,
+    /// Chosen beforehand.
+    connection: Option<Arc<Connection>>,
 }
 
 enum State<M: Method> {
@@ -80,6 +82,10 @@ struct Waiting {
     options: Vec<u8>,
     place: Option<Place>,
     room: Option<RoomPlace>,
+    /// The connection that the place is one of.
+    full: Option<Arc<Connection>>,
+    /// The address of a connection that it would rather not take.
+    but: Option<usize>,
     since: Instant,
     deadline: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -195,9 +201,20 @@ impl<M: Method> Call<M> {
         }
     }
 
-    /// The connection that it would go over now.
-    pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
-        self.channel.connection()
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Takes this connection of its channel, as others do that are made together with it.
+    pub(crate) fn take(&mut self, connection: Arc<Connection>) {
+        self.extra.get_or_insert_default().connection = Some(connection);
+    }
+
+    /// Goes another way than `first` if there is one.
+    pub(crate) fn part_from(&mut self, first: &Call<M>) {
+        if let (State::Waiting(waiting), State::Flying(connection, _)) = (&mut self.state, &first.state) {
+            waiting.but = Some(Arc::as_ptr(connection).addr());
+        }
     }
 
     /// A second call with the same arguments and the same deadline, before the first is started.
@@ -221,6 +238,8 @@ impl<M: Method> Call<M> {
                 options: options.clone(),
                 place: None,
                 room: None,
+                full: None,
+                but: None,
                 since,
                 deadline,
                 timer: None,
@@ -292,7 +311,8 @@ impl<M: Method> Call<M> {
             large = Some(scratch::lend(std::mem::take(&mut buffer)));
         }
         let mut room = None;
-        let started = match self.channel.connection() {
+        let chosen = self.extra.as_mut().and_then(|extra| extra.connection.take());
+        let started = match chosen.or_else(|| self.channel.connection()) {
             Some(connection) => {
                 let body = match &large {
                     Some(body) => Body::Segment(body.clone()),
@@ -304,8 +324,9 @@ impl<M: Method> Call<M> {
         };
         if let Ok(Queued::NotYet | Queued::Gone) = started {
             let body = large.unwrap_or_else(|| Bytes::copy_from_slice(&buffer));
+            let (place, full, but, timer) = (None, None, None, None);
             self.state =
-                State::Waiting(Box::new(Waiting { body, options, place: None, room, since: Instant::now(), deadline, timer: None }));
+                State::Waiting(Box::new(Waiting { body, options, place, room: None, full, but, since: Instant::now(), deadline, timer }));
         }
         scratch::give(buffer);
         match started? {
@@ -378,7 +399,8 @@ impl<M: Method> Call<M> {
         if self.started.is_none() && !self.channel.observers().is_empty() {
             self.started = Some(Instant::now());
         }
-        let connection = self.channel.poll_connection(&mut waiting.place, cx);
+        let within = waiting.deadline.map(|d| d.saturating_sub(waiting.since.elapsed()));
+        let connection = self.channel.poll_connection(Wish { within, but: waiting.but }, &mut waiting.place, cx);
         if let Some(deadline) = waiting.deadline {
             let left = deadline.saturating_sub(waiting.since.elapsed());
             let timer = waiting.timer.get_or_insert_with(|| sleep(left));
@@ -400,7 +422,8 @@ impl<M: Method> Call<M> {
         };
         let left = waiting.deadline.map(|d| to_ms(d.saturating_sub(waiting.since.elapsed())));
         let start = start::<M>(left, &waiting.options, Body::Segment(waiting.body.clone()));
-        let mut room = waiting.room;
+        let mut room = waiting.room.filter(|_| waiting.full.as_ref().is_some_and(|full| Arc::ptr_eq(full, &connection)));
+        waiting.full = Some(Arc::clone(&connection));
         match self.queue(connection, start, cx.waker(), &mut room)? {
             Queued::Yes(answer) => return Ok(answer),
             Queued::NotYet => {}

@@ -44,7 +44,7 @@ pub use observer::{Ended, Observer, Outcome, Side};
 pub use protocol::{Protocol, Sniff};
 pub use resolver::{Resolver, StaticResolver};
 pub use runtime::block_on;
-pub use server::{Listen, Server, ServerBuilder};
+pub use server::{Listen, Server, ServerBuilder, StopSignals};
 pub use skeleton::Skeleton;
 pub use stream::{Next, StreamSender, Streaming};
 

@@ -84,6 +84,45 @@ fn read_socket(socket: &SockRef<'_>, buf: &mut BytesMut) -> usize {
     })
 }
 
+impl Io {
+    /// Takes the link from the runtime that it was made on, so that another can have it.
+    pub fn detach(self) -> Result<Detached> {
+        Ok(match self {
+            Io::Tcp(s) => Detached::Tcp(s.into_std()?),
+            Io::Unix(s) => Detached::Unix(s.into_std()?),
+            // It has nothing to do with a runtime, or nothing that is known of here.
+            other => Detached::Whole(other),
+        })
+    }
+}
+
+/// A link on its way from one runtime to another.
+pub enum Detached {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A unix socket.
+    Unix(std::os::unix::net::UnixStream),
+    /// One that stays as it is.
+    Whole(Io),
+}
+
+impl Detached {
+    /// Gives the link to the runtime that this is called on.
+    pub fn attach(self) -> Result<Io> {
+        Ok(match self {
+            Detached::Tcp(s) => Io::Tcp(TcpStream::from_std(s)?),
+            Detached::Unix(s) => Io::Unix(UnixStream::from_std(s)?),
+            Detached::Whole(link) => link,
+        })
+    }
+}
+
+impl From<Io> for Detached {
+    fn from(link: Io) -> Detached {
+        Detached::Whole(link)
+    }
+}
+
 macro_rules! each {
     ($self:ident, $s:ident => $call:expr) => {
         match $self.get_mut() {

@@ -8,9 +8,9 @@ use std::time::Instant;
 use farcall_core::{Code, RpcError, Stage};
 use farcall_wire::{Delivered, Frame, Header, Kind, Request, Streams, Violation, WHOLE};
 
-use super::detached::{Ending, observe};
+use super::apart::{Apart, SLOW_US, Slow};
+use super::detached::{Counted, Ending, observe};
 use super::driver::Driver;
-use super::pace::{Apart, Pace, SLOW_US};
 use super::parked::Entry;
 use crate::context::{Aside, Finish, Scoped, enter};
 use crate::skeleton::{Incoming, ParkedHandler, panicked, write_failure};
@@ -123,13 +123,13 @@ impl Driver {
         context.trace = options.trace;
         let incoming = Incoming { id, oneway, method, codec: options.codec, max_reply: self.max_reply, body, stream: Mutex::new(stream) };
         let runner = self.runners[service as usize].get_or_insert_with(|| {
-            self.paces[service as usize] = vec![Pace::default(); skeleton.descriptor().methods.len()];
+            self.slow[service as usize] = vec![Slow::default(); skeleton.descriptor().methods.len()];
             skeleton.runner()
         });
         self.served = true;
-        let pace = &mut self.paces[service as usize][method as usize];
+        let slow = &mut self.slow[service as usize][method as usize];
         let waker = self.parked.next_waker();
-        if pace.begin() {
+        if slow.begin() {
             let waker = waker.clone();
             runner.start(incoming);
             let handler = runner.park();
@@ -149,7 +149,7 @@ impl Driver {
         self.now_us = self.inner.clock.us();
         self.now = self.now_us / 1000;
         if self.now_us - before > SLOW_US {
-            pace.was_slow();
+            slow.was_slow();
         }
         match polled {
             Ok(Poll::Ready(())) => self.ended_call(ending),
@@ -175,7 +175,9 @@ impl Driver {
             self.parked_expiry = self.parked_expiry.min(at);
         }
         self.held += bytes;
-        let token = self.parked.insert(Entry { handler, context, id, oneway, service, method, cancel, since, streamed, held: bytes });
+        let _counted = Counted::new(&self.running);
+        let entry = Entry { handler, context, id, oneway, service, method, cancel, since, streamed, held: bytes, _counted };
+        let token = self.parked.insert(entry);
         if !oneway {
             self.inbound.park(id, token);
         }
@@ -214,8 +216,8 @@ impl Driver {
         if request.deadline.is_some_and(|ms| request.read_at + u64::from(ms) < self.now) {
             return Some(too_late());
         }
-        if self.running.detached() >= limits.in_flight {
-            return Some(crowded(limits.in_flight));
+        if self.running.handlers() >= limits.server_in_flight {
+            return Some(crowded(limits.server_in_flight));
         }
         if self.held > 0 && self.held + request.body.len() > limits.held.max(limits.body) {
             return Some(self.too_much_held());
@@ -403,6 +405,6 @@ fn too_late() -> RpcError {
 
 #[cold]
 fn crowded(limit: usize) -> RpcError {
-    let why = format!("{limit} handlers are running here whose callers have gone, the limit `in_flight`");
-    RpcError::not_executed(Code::ResourceExhausted, why)
+    let why = format!("{limit} calls are in flight on this server, its limit `server_in_flight`: call another, or later");
+    RpcError::not_executed(Code::ResourceExhausted, why).with_stage(Stage::ServerQueue)
 }

@@ -16,18 +16,19 @@ use super::parked::Entry;
 use crate::context::{Current, Finish, Peer, enter};
 use crate::observer::{Ended, Outcome, Side};
 
-/// Counts handlers whose connection is gone: a server that drains waits for them.
+/// Counts the handlers of a server that were not ready at once, also those whose connection is gone: so
+/// many and no more, and a server that drains waits for them.
 #[derive(Default)]
 pub(crate) struct Running {
     /// Looked at for every call, so it is no more than an atomic.
-    detached: AtomicUsize,
+    handlers: AtomicUsize,
     none_left: Notify,
 }
 
 impl Running {
     #[inline]
-    pub(super) fn detached(&self) -> usize {
-        self.detached.load(Ordering::Relaxed)
+    pub(crate) fn handlers(&self) -> usize {
+        self.handlers.load(Ordering::Relaxed)
     }
 
     /// Until there are none.
@@ -36,7 +37,7 @@ impl Running {
             let mut left = pin!(self.none_left.notified());
             // Registered before the count is looked at, or the last one could end in between.
             left.as_mut().enable();
-            if self.detached.load(Ordering::Acquire) == 0 {
+            if self.handlers.load(Ordering::Acquire) == 0 {
                 return;
             }
             left.await;
@@ -44,18 +45,19 @@ impl Running {
     }
 }
 
-pub(super) struct RunningGuard(Arc<Running>);
+/// Counts a handler for as long as it exists.
+pub(super) struct Counted(Arc<Running>);
 
-impl RunningGuard {
-    pub(super) fn new(running: &Arc<Running>) -> RunningGuard {
-        running.detached.fetch_add(1, Ordering::AcqRel);
-        RunningGuard(Arc::clone(running))
+impl Counted {
+    pub(super) fn new(running: &Arc<Running>) -> Counted {
+        running.handlers.fetch_add(1, Ordering::AcqRel);
+        Counted(Arc::clone(running))
     }
 }
 
-impl Drop for RunningGuard {
+impl Drop for Counted {
     fn drop(&mut self) {
-        if self.0.detached.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.0.handlers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.none_left.notify_waiters();
         }
     }
@@ -108,7 +110,6 @@ pub(super) struct Detached {
     pub(super) entry: Entry,
     pub(super) services: Arc<Services>,
     pub(super) peer: Arc<Peer>,
-    pub(super) _running: RunningGuard,
 }
 
 impl Future for Detached {

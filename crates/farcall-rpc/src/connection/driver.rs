@@ -25,10 +25,10 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
+use super::apart::Slow;
 use super::calls::{Arrived, Ended};
-use super::detached::{Detached, Ending, Running, RunningGuard};
+use super::detached::{Detached, Ending, Running};
 use super::handshake::Handshake;
-use super::pace::Pace;
 use super::parked::ParkedSet;
 use super::read::ReadBuf;
 use super::spin::Spin;
@@ -108,7 +108,7 @@ pub(crate) struct Driver {
     pub(super) inbound: Inbound,
     pub(super) runners: Vec<Option<Box<dyn Runner>>>,
     /// By service and method, once a call of the service came.
-    pub(super) paces: Vec<Vec<Pace>>,
+    pub(super) slow: Vec<Vec<Slow>>,
     pub(super) parked: ParkedSet,
     pub(super) current: Current,
     pub(super) read: ReadBuf,
@@ -124,7 +124,7 @@ pub(crate) struct Driver {
     pub(super) unflushed: bool,
     /// When to end although not all is written; set once it is over.
     pub(super) last_write_by: u64,
-    /// Handlers that outlive their connection are counted here.
+    /// Where the handlers that wait are counted, with those of the server's other connections.
     pub(super) running: Arc<Running>,
     /// Calls that ended in this turn; kept for its allocation.
     pub(super) over: Vec<(Ending, Ended)>,
@@ -179,7 +179,7 @@ impl Driver {
             link,
             inner: Arc::clone(&inner),
             runners: services.skeletons.iter().map(|_| None).collect(),
-            paces: services.skeletons.iter().map(|_| Vec::new()).collect(),
+            slow: services.skeletons.iter().map(|_| Vec::new()).collect(),
             spin,
             served: false,
             asked: false,
@@ -660,8 +660,7 @@ impl Driver {
             match &runtime {
                 Ok(runtime) if !entry.cancel => {
                     let (services, peer) = (Arc::clone(&self.services), Arc::clone(&self.inner.peer));
-                    let running = RunningGuard::new(&self.running);
-                    runtime.spawn(Detached { entry, services, peer, _running: running });
+                    runtime.spawn(Detached { entry, services, peer });
                 }
                 _ => drop(catch_unwind(AssertUnwindSafe(|| drop(entry)))),
             }

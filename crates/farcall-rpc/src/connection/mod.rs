@@ -1,11 +1,11 @@
 //! A connection: one link, the session over it, and the driver task that moves the bytes.
 
+mod apart;
 mod calls;
 mod detached;
 mod driver;
 mod flows;
 mod handshake;
-mod pace;
 mod parked;
 mod read;
 mod spin;
@@ -371,9 +371,9 @@ impl Drop for Connection {
 pub(crate) struct Cork(Arc<Connection>);
 
 impl Cork {
-    /// Whether it is this connection's.
-    pub(crate) fn holds(&self, connection: &Arc<Connection>) -> bool {
-        Arc::ptr_eq(&self.0, connection)
+    /// What it is in.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.0
     }
 }
 

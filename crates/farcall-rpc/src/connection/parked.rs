@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio::task::coop::has_budget_remaining;
 
+use super::detached::Counted;
 use crate::context::Context as CallContext;
 use crate::skeleton::ParkedHandler;
 
@@ -56,6 +57,7 @@ pub(super) struct Entry {
     pub(super) streamed: bool,
     /// Bytes of its arguments.
     pub(super) held: usize,
+    pub(super) _counted: Counted,
 }
 
 struct Place {
@@ -232,6 +234,7 @@ mod tests {
             since: None,
             streamed: false,
             held: 0,
+            _counted: Counted::new(&Arc::default()),
         }
     }
 

@@ -41,6 +41,11 @@ impl Farcall {
         self.connections().len()
     }
 
+    /// Handlers that have not ended, those whose connection is gone included.
+    pub(crate) fn handlers(&self) -> usize {
+        self.0.running.handlers()
+    }
+
     /// Lets every connection end gracefully.
     pub(crate) fn drain(&self) {
         self.connections().values().for_each(|c| c.drain());
@@ -51,7 +56,7 @@ impl Farcall {
         self.connections().values().for_each(|c| c.abort());
     }
 
-    /// Until no handler runs whose connection is gone.
+    /// Until no handler runs, those whose connection is gone included.
     pub(crate) async fn no_handlers(&self) {
         self.0.running.none().await;
     }

@@ -3,7 +3,6 @@
 mod child;
 mod children;
 mod folder;
-mod race;
 mod sabotage;
 
 use std::time::Duration;

@@ -25,14 +25,14 @@ const APART: u32 = 1000;
 
 /// How a method behaved on this connection.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Pace {
+pub(super) struct Slow {
     calls: u32,
     /// The call that was slow last; 0 = none.
     slow_at: u32,
     apart: u32,
 }
 
-impl Pace {
+impl Slow {
     /// A call begins; whether it is to be run apart.
     #[inline]
     pub(super) fn begin(&mut self) -> bool {
@@ -121,12 +121,12 @@ mod tests {
 
     /// How many of `calls` are run apart if those for which `slow` says so are slow in place.
     fn apart(calls: u32, slow: impl Fn(u32) -> bool) -> u32 {
-        let mut pace = Pace::default();
+        let mut method = Slow::default();
         (0..calls)
             .map(|n| {
-                let apart = pace.begin();
+                let apart = method.begin();
                 if !apart && slow(n) {
-                    pace.was_slow();
+                    method.was_slow();
                 }
                 u32::from(apart)
             })
