@@ -1,7 +1,6 @@
 //! The results: one JSON row per peer, cell and round; for people a table of medians.
-use crate::args::Plan;
 use crate::load::Measurement;
-use crate::run::Cell;
+use crate::scenario::calls::{Cell, Plan};
 use serde::Serialize;
 use std::fmt::Write;
 
