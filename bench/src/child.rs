@@ -1,8 +1,9 @@
 //! The server and client processes: what they do, and the handle by which a scenario starts, hears and ends them.
 use crate::command::Command as BenchCommand;
-use crate::config::ServerConfig;
+use crate::config::{Addr, ServerConfig, Transport};
 use crate::options::{ATTACHED, Options, Parsed};
 use crate::peers::Entry;
+use crate::placement;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::io::{BufRead, BufReader, Read};
@@ -16,10 +17,10 @@ const SERVER_START: Duration = Duration::from_secs(5);
 /// The server process of every scenario.
 pub(crate) const SERVER: BenchCommand = BenchCommand {
     name: "server",
-    usage: "server PEER [--addr A] [--pin CPU]",
+    usage: "server PEER [--addr HOST:PORT | unix:PATH] [--pin CPU]",
     prepare: |mut words| {
         let peer = words.peer()?;
-        let options = words.options(&["--addr", "--pin", ATTACHED])?;
+        let options = words.options(&["--addr", placement::PIN, ATTACHED])?;
         let config = ServerConfig { addr: options.one("--addr", "127.0.0.1:7100")? };
         let process = Process::parse(&options)?;
         Ok(Box::new(move || {
@@ -37,7 +38,7 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn parse(options: &Options) -> Parsed<Process> {
-        Ok(Process { pin: options.pin()?, attached: options.has(ATTACHED) })
+        Ok(Process { pin: placement::pin(options)?, attached: options.has(ATTACHED) })
     }
 
     /// Before the runtime starts, so that its threads inherit the affinity.
@@ -57,6 +58,29 @@ impl Process {
     }
 }
 
+/// Where a server is to listen. A socket's file is removed when this is dropped.
+pub(crate) struct ListenAt {
+    pub(crate) addr: Addr,
+}
+
+impl ListenAt {
+    pub(crate) fn new(transport: Transport) -> ListenAt {
+        let addr = match transport {
+            Transport::Tcp => Addr::Tcp("127.0.0.1:0".into()),
+            Transport::Unix => Addr::Unix(std::env::temp_dir().join(format!("farcall-bench-{}.sock", process::id()))),
+        };
+        ListenAt { addr }
+    }
+}
+
+impl Drop for ListenAt {
+    fn drop(&mut self) {
+        if let Addr::Unix(path) = &self.addr {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// A running child, killed and reaped when dropped.
 pub(crate) struct Child {
     process: process::Child,
@@ -68,9 +92,9 @@ pub(crate) struct Child {
 
 impl Child {
     /// Starts a server and waits until clients can connect; returns where.
-    pub(crate) fn server(peer: &Entry, args: impl IntoIterator<Item = String>) -> Result<(Child, String)> {
+    pub(crate) fn server(peer: &Entry, addr: &Addr, args: impl IntoIterator<Item = String>) -> Result<(Child, String)> {
         let what = format!("server of {}", peer.name);
-        let mut server = Child::start(what, &["server", peer.name, "--addr", "127.0.0.1:0"], args)?;
+        let mut server = Child::start(what, &["server", peer.name, "--addr", &addr.to_string()], args)?;
         let addr = server.line(SERVER_START).context("no server")?;
         Ok((server, addr))
     }

@@ -1,4 +1,4 @@
-//! The closed loop: `inflight` tasks, each sending its next call when the last is answered, and the clock and
+//! The closed loop: `inflight` tasks for each connection, each sending its next call when the last is answered, and the clock and
 //! counters around it.
 use crate::config::{ClientConfig, ServerConfig};
 use crate::histogram::Histogram;
@@ -61,9 +61,10 @@ async fn closed_loop<P: Peer>(config: ClientConfig, window: Window) -> Result<Me
     }
     let stopwatch = Arc::new(Stopwatch::new());
     let clock = stopwatch.clone().start(window)?;
-    let mut tasks: JoinSet<Result<()>> = (0..config.inflight)
-        .map(|i| {
-            let (caller, stopwatch) = (callers[i % callers.len()].clone(), stopwatch.clone());
+    let each_so_often = callers.iter().flat_map(|caller| std::iter::repeat_n(caller, config.inflight));
+    let mut tasks: JoinSet<Result<()>> = each_so_often
+        .map(|caller| {
+            let (caller, stopwatch) = (caller.clone(), stopwatch.clone());
             async move {
                 let mut began = Instant::now();
                 loop {

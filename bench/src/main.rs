@@ -12,6 +12,7 @@ mod load;
 mod options;
 mod order;
 mod peers;
+mod placement;
 mod proc_stat;
 mod report;
 mod scenario;

@@ -1,5 +1,7 @@
 //! The words of a command line, and its options: each known to its command, given once and within its bounds.
+use crate::config::Transport;
 use crate::peers::Entry;
+use crate::placement;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::iter::Peekable;
@@ -10,7 +12,6 @@ use std::time::Duration;
 pub(crate) type Parsed<T> = Result<T, String>;
 
 const MAX_SECS: f64 = 3_600.0;
-pub(crate) const UNPINNED: &str = "--unpinned";
 /// Given by a parent to its children: end when stdin closes, which it does however the parent dies.
 pub(crate) const ATTACHED: &str = "--attached";
 
@@ -43,7 +44,7 @@ impl Words {
                 return Err(format!("no option {name:?}"));
             }
             let value = match name.as_str() {
-                UNPINNED | ATTACHED => String::new(),
+                placement::APART | placement::UNPINNED | ATTACHED => String::new(),
                 _ => self.0.next_if(|value| !value.starts_with("--")).ok_or_else(|| format!("{name} needs a value"))?,
             };
             if read.insert(name.clone(), value).is_some() {
@@ -108,20 +109,16 @@ impl Options {
         }
     }
 
-    /// `--peers`; all of this build if there is none.
-    pub(crate) fn peers(&self) -> Parsed<Vec<&'static Entry>> {
-        match self.text("--peers") {
-            None => Ok(crate::peers::ALL.iter().collect()),
-            Some(names) => names.split(',').map(Entry::named).collect(),
-        }
-    }
-
-    pub(crate) fn pin(&self) -> Parsed<Option<usize>> {
-        let Some(cpu) = self.maybe("--pin")? else { return Ok(None) };
-        let allowed = cpus()?;
-        match allowed.contains(&cpu) {
-            true => Ok(Some(cpu)),
-            false => Err(format!("--pin {cpu}: this process may run on {allowed:?} only")),
+    /// `--peers`, which must all speak over `transport`; all of this build that do if there is none.
+    pub(crate) fn peers_over(&self, transport: Transport) -> Parsed<Vec<&'static Entry>> {
+        let able = |peer: &&Entry| transport == Transport::Tcp || peer.unix;
+        let Some(names) = self.text("--peers") else {
+            return Ok(crate::peers::ALL.iter().filter(able).collect());
+        };
+        let peers: Vec<_> = names.split(',').map(Entry::named).collect::<Parsed<_>>()?;
+        match peers.iter().find(|peer| !able(peer)) {
+            Some(peer) => Err(format!("{} is measured over tcp only, not over {transport}", peer.name)),
+            None => Ok(peers),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! farcall over TCP as users get it: generated stub and skeleton, compact codec, default limits and deadline.
+//! farcall as users get it: generated stub and skeleton, compact codec, default limits and deadline.
 use super::{Caller, Peer, check};
-use crate::config::{ClientConfig, Payload, ServerConfig};
+use crate::config::{Addr, ClientConfig, Payload, ServerConfig};
 use crate::order::Order;
 use ::farcall::{Reply, Server};
 use anyhow::Result;
@@ -34,18 +34,27 @@ pub(crate) struct Farcall;
 impl Peer for Farcall {
     const NAME: &'static str = "farcall";
     const ABOUT: &'static str = "farcall, generated stub, compact codec, all checks and the default deadline on";
+    const UNIX: bool = true;
     type Caller = Client;
 
     async fn serve(config: ServerConfig) -> Result<()> {
-        let server = Server::builder().serve(EchoServer::new(Provider)).listen(format!("tcp://{}", config.addr)).await?;
+        let server = Server::builder().serve(EchoServer::new(Provider)).listen(address(&config.addr)).await?;
         config.announce(server.address().to_string().trim_start_matches("tcp://"))?;
         std::future::pending().await
     }
 
     async fn connect(config: ClientConfig) -> Result<Client> {
-        let echo = EchoClient::connect(format!("tcp://{}", config.addr)).await?;
+        let echo = EchoClient::connect(address(&config.addr)).await?;
         let payload = config.payload;
         Ok(Client { echo, payload, order: Order::sample(), block: payload.opaque() })
+    }
+}
+
+/// As farcall writes it.
+fn address(addr: &Addr) -> String {
+    match addr {
+        Addr::Tcp(host_and_port) => format!("tcp://{host_and_port}"),
+        unix @ Addr::Unix(_) => unix.to_string(),
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) trait Peer: 'static {
     const NAME: &'static str;
     /// Version and tuning, for `list`.
     const ABOUT: &'static str;
+    /// Whether it takes [`Addr::Unix`](crate::config::Addr::Unix).
+    const UNIX: bool = false;
     type Caller: Caller;
 
     /// Answers every call with its argument (`Tiny`: with the sum) until the process is killed. Runs as a task of
@@ -53,13 +55,14 @@ pub(crate) fn check(right: bool) -> Result<()> {
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    pub(crate) unix: bool,
     pub(crate) serve: fn(ServerConfig) -> Result<()>,
     pub(crate) drive: fn(ClientConfig, Window) -> Result<Measurement>,
 }
 
 impl Entry {
     const fn of<P: Peer>() -> Entry {
-        Entry { name: P::NAME, about: P::ABOUT, serve: load::serve::<P>, drive: load::drive::<P> }
+        Entry { name: P::NAME, about: P::ABOUT, unix: P::UNIX, serve: load::serve::<P>, drive: load::drive::<P> }
     }
 
     pub(crate) fn named(name: &str) -> Result<&'static Entry, String> {

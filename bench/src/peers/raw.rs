@@ -4,7 +4,7 @@
 //! write. A driver that woke several callers must run behind them to find their next requests, but tokio's LIFO slot
 //! would run it right after the first; so it wakes itself once and flushes on its next turn.
 use super::{Caller, Peer, check};
-use crate::config::{ClientConfig, MAX_PAYLOAD, ServerConfig};
+use crate::config::{Addr, ClientConfig, MAX_PAYLOAD, ServerConfig};
 use anyhow::{Context as _, Result};
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -13,8 +13,8 @@ use std::io::{Error, ErrorKind, Result as IoResult};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::io::poll_read_buf;
 
 pub(crate) struct Raw;
@@ -22,24 +22,43 @@ pub(crate) struct Raw;
 impl Peer for Raw {
     const NAME: &'static str = "raw";
     const ABOUT: &'static str = "tokio, hand-written frames of opaque bytes, one driver per connection, coalesced writes";
+    const UNIX: bool = true;
     type Caller = Client;
 
     async fn serve(config: ServerConfig) -> Result<()> {
-        let listener = config.listen().await?;
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            tokio::spawn(echo(stream));
+        match &config.addr {
+            Addr::Tcp(_) => serve_tcp(config.listen().await?).await,
+            Addr::Unix(path) => serve_unix(config.listen_unix(path)?).await,
         }
     }
 
     async fn connect(config: ClientConfig) -> Result<Client> {
-        let calls = Arc::new(Calls::default());
-        let driver = Driver::new(config.dial().await?, calls.clone());
-        tokio::spawn(driver.run());
-        Ok(Client { calls, payload: config.payload.opaque() })
+        let payload = config.payload.opaque();
+        Ok(match &config.addr {
+            Addr::Tcp(_) => Client::over(config.dial().await?, payload),
+            Addr::Unix(path) => Client::over(config.dial_unix(path).await?, payload),
+        })
     }
 }
+
+async fn serve_tcp(listener: TcpListener) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(echo(stream));
+    }
+}
+
+async fn serve_unix(listener: UnixListener) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(echo(stream));
+    }
+}
+
+/// A type parameter and no enum, so that each transport has code of its own.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
 // ------------------------------------------------------------------ frames
 
@@ -79,7 +98,7 @@ fn put_frame(output: &mut Vec<u8>, id: u64, payload: &[u8]) {
 // ------------------------------------------------------------------ server
 
 /// One read, all its answers, one write.
-async fn echo(mut stream: TcpStream) -> IoResult<()> {
+pub(super) async fn echo(mut stream: impl Stream) -> IoResult<()> {
     let (mut input, mut output) = (BytesMut::with_capacity(BUFFER), Vec::with_capacity(CHUNK));
     loop {
         input.reserve(room(&input)?);
@@ -110,6 +129,14 @@ fn answer(input: &[u8], output: &mut Vec<u8>) -> IoResult<usize> {
 pub(crate) struct Client {
     calls: Arc<Calls>,
     payload: Bytes,
+}
+
+impl Client {
+    pub(super) fn over(stream: impl Stream, payload: Bytes) -> Client {
+        let calls = Arc::new(Calls::default());
+        tokio::spawn(Driver::new(stream, calls.clone()).run());
+        Client { calls, payload }
+    }
 }
 
 impl Caller for Client {
@@ -248,8 +275,8 @@ impl Input {
 }
 
 /// Reads, dispatches and flushes one connection.
-struct Driver {
-    stream: TcpStream,
+struct Driver<S> {
+    stream: S,
     calls: Arc<Calls>,
     input: Input,
     output: Vec<u8>,
@@ -259,8 +286,8 @@ struct Driver {
     yielded: bool,
 }
 
-impl Driver {
-    fn new(stream: TcpStream, calls: Arc<Calls>) -> Driver {
+impl<S: Stream> Driver<S> {
+    fn new(stream: S, calls: Arc<Calls>) -> Driver<S> {
         Driver { stream, calls, input: Input::new(), output: Vec::new(), sent: 0, answered: Vec::new(), yielded: false }
     }
 

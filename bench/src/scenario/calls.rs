@@ -1,12 +1,14 @@
 //! `run`: what unary calls cost. Every cell of the plan in interleaved rounds, a fresh server and client for each.
-use crate::child::{Child, Process};
+use crate::child::{Child, ListenAt, Process};
 use crate::command::Command;
-use crate::config::{ClientConfig, Payload};
+use crate::config::{ClientConfig, Payload, Transport};
 use crate::load::{Measurement, Window};
-use crate::options::{ATTACHED, Options, Parsed, UNPINNED, cpus};
+use crate::options::{ATTACHED, Options, Parsed};
 use crate::peers::Entry;
+use crate::placement::{self, Placement};
 use crate::report::{Results, Row};
 use anyhow::{Context, Result, bail};
+use std::fmt::{self, Display};
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -36,21 +38,37 @@ const RUN_USAGE: &str = "\
 [run] [options]           measure calls; prints a table
   --peers a,b        peers to compare, ratios are to the first     (all)
   --payload p,q      tiny, order, or a byte count: 64, 64k         (tiny,order,64k)
-  --inflight n,m     calls in flight over all connections          (1,16,256)
-  --connections N    connections of the client                     (1)
+  --inflight n,m     calls in flight over each connection          (1,16,256)
+  --connections n,m  connections of the client                     (1)
+  --transport T      tcp or unix                                   (tcp)
   --secs S           measured seconds per cell and round           (1)
   --warmup S         seconds before that                           (0.3)
   --rounds N         rounds, medians are over them                 (5)
+  --json FILE        append one line per peer, cell and round
+and where (also of the other scenarios):
   --pin CPU          the core that client and server share         (the last one)
-  --unpinned         leave placement to the scheduler
-  --json FILE        append one line per peer, cell and round";
-const RUN: &[&str] =
-    &["--peers", "--payload", "--inflight", "--connections", "--secs", "--warmup", "--rounds", "--pin", UNPINNED, "--json"];
+  --pin-apart        client on the first core, server on the last
+  --unpinned         leave placement to the scheduler";
+const RUN: &[&str] = &[
+    "--peers",
+    "--payload",
+    "--inflight",
+    "--connections",
+    "--transport",
+    "--secs",
+    "--warmup",
+    "--rounds",
+    placement::PIN,
+    placement::APART,
+    placement::UNPINNED,
+    "--json",
+];
 
 const CLIENT_USAGE: &str = "\
 client PEER --addr A [--payload P] [--inflight N] [--connections N] [--secs S] [--warmup S]
                      [--server-pid PID] [--pin CPU]";
-const CLIENT: &[&str] = &["--addr", "--payload", "--inflight", "--connections", "--secs", "--warmup", "--server-pid", "--pin", ATTACHED];
+const CLIENT: &[&str] =
+    &["--addr", "--payload", "--inflight", "--connections", "--secs", "--warmup", "--server-pid", placement::PIN, ATTACHED];
 
 const MAX_INFLIGHT: usize = 65_536;
 const MAX_CONNECTIONS: usize = 1_024;
@@ -65,35 +83,34 @@ pub(crate) struct Plan {
     peers: Vec<&'static Entry>,
     payloads: Vec<Payload>,
     inflight: Vec<usize>,
-    pub(crate) connections: usize,
+    connections: Vec<usize>,
+    pub(crate) transport: Transport,
     pub(crate) length: Duration,
     warmup: Duration,
     pub(crate) rounds: usize,
-    /// The core both processes run on; `None` leaves them to the scheduler.
-    pub(crate) pin: Option<usize>,
+    pub(crate) placement: Placement,
     json: Option<PathBuf>,
 }
 
 impl Plan {
     fn parse(options: &Options) -> Parsed<Plan> {
+        let transport = options.one("--transport", "tcp")?;
         let plan = Plan {
-            peers: options.peers()?,
+            peers: options.peers_over(transport)?,
             payloads: options.list("--payload", "tiny,order,64k")?,
             inflight: options.counts("--inflight", "1,16,256", MAX_INFLIGHT)?,
-            connections: options.count("--connections", "1", MAX_CONNECTIONS)?,
+            connections: options.counts("--connections", "1", MAX_CONNECTIONS)?,
+            transport,
             length: length(options)?,
             warmup: warmup(options)?,
             rounds: options.count("--rounds", "5", MAX_ROUNDS)?,
-            pin: match (options.pin()?, options.has(UNPINNED)) {
-                (Some(_), true) => return Err("--pin and --unpinned exclude each other".into()),
-                (None, false) => cpus()?.last().copied(),
-                (pin, _) => pin,
-            },
+            placement: Placement::parse(options)?,
             json: options.maybe("--json")?,
         };
-        match plan.inflight.iter().find(|inflight| **inflight < plan.connections) {
-            Some(few) => Err(format!("--inflight {few} leaves some of the {} connections without a call", plan.connections)),
-            None => Ok(plan),
+        let most = plan.cells().iter().map(|cell| cell.inflight * cell.connections).max().unwrap_or(0);
+        match most > MAX_INFLIGHT {
+            true => Err(format!("{most} calls in flight over all connections are more than {MAX_INFLIGHT}")),
+            false => Ok(plan),
         }
     }
 }
@@ -141,7 +158,15 @@ impl Client {
 #[derive(Clone, Copy)]
 pub(crate) struct Cell {
     pub(crate) payload: Payload,
+    /// Over each connection.
     pub(crate) inflight: usize,
+    pub(crate) connections: usize,
+}
+
+impl Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} in flight x {}", self.payload, self.inflight, self.connections)
+    }
 }
 
 fn run(plan: &Plan) -> Result<()> {
@@ -151,7 +176,7 @@ fn run(plan: &Plan) -> Result<()> {
     for round in 0..plan.rounds {
         for cell in plan.cells() {
             for peer in &plan.peers {
-                progress(&format!("round {} of {}: {} {} x{}", round + 1, plan.rounds, peer.name, cell.payload, cell.inflight));
+                progress(&format!("round {} of {}: {} {cell}", round + 1, plan.rounds, peer.name));
                 let Some(measured) = measure_with_retries(plan, peer, cell) else {
                     failed += 1;
                     continue;
@@ -187,23 +212,29 @@ fn measure_with_retries(plan: &Plan, peer: &Entry, cell: Cell) -> Option<Measure
     (1..=TRIES).find_map(|attempt| match measure(plan, peer, cell) {
         Ok(measured) => Some(measured),
         Err(error) => {
-            let Cell { payload, inflight } = cell;
-            eprintln!("{}, payload {payload}, {inflight} in flight, try {attempt} of {TRIES}: {error:#}", peer.name);
+            eprintln!("{}, {cell}, try {attempt} of {TRIES}: {error:#}", peer.name);
             None
         }
     })
 }
 
 fn measure(plan: &Plan, peer: &Entry, cell: Cell) -> Result<Measurement> {
-    let (server, addr) = Child::server(peer, plan.pin_args())?;
+    let at = ListenAt::new(plan.transport);
+    let (server, addr) = Child::server(peer, &at.addr, plan.placement.server_args())?;
     let mut client = Child::client("client", peer, plan.client_args(cell, &addr, server.pid()))?;
     let line = client.line(plan.warmup + plan.length + CLIENT_GRACE)?;
     serde_json::from_str(&line).with_context(|| format!("the client of {} printed {line:?}", peer.name))
 }
 
 impl Plan {
-    fn cells(&self) -> impl Iterator<Item = Cell> {
-        self.payloads.iter().flat_map(|payload| self.inflight.iter().map(|inflight| Cell { payload: *payload, inflight: *inflight }))
+    fn cells(&self) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for &payload in &self.payloads {
+            for &inflight in &self.inflight {
+                cells.extend(self.connections.iter().map(|&connections| Cell { payload, inflight, connections }));
+            }
+        }
+        cells
     }
 
     fn client_args(&self, cell: Cell, addr: &str, server_pid: u32) -> Vec<String> {
@@ -211,16 +242,12 @@ impl Plan {
             ("--addr", addr.to_string()),
             ("--payload", cell.payload.to_string()),
             ("--inflight", cell.inflight.to_string()),
-            ("--connections", self.connections.to_string()),
+            ("--connections", cell.connections.to_string()),
             ("--secs", self.length.as_secs_f64().to_string()),
             ("--warmup", self.warmup.as_secs_f64().to_string()),
             ("--server-pid", server_pid.to_string()),
         ];
-        options.into_iter().flat_map(|(name, value)| [name.to_string(), value]).chain(self.pin_args()).collect()
-    }
-
-    fn pin_args(&self) -> impl Iterator<Item = String> {
-        self.pin.into_iter().flat_map(|cpu| ["--pin".into(), cpu.to_string()])
+        options.into_iter().flat_map(|(name, value)| [name.to_string(), value]).chain(self.placement.client_args()).collect()
     }
 }
 
@@ -239,38 +266,36 @@ mod tests {
         let plan = plan("");
         assert_eq!(plan.peers.len(), crate::peers::ALL.len());
         assert_eq!(plan.payloads, [Payload::Tiny, Payload::Order, Payload::Bytes(65_536)]);
-        assert_eq!((plan.inflight, plan.connections, plan.rounds), (vec![1, 16, 256], 1, 5));
+        assert_eq!((plan.inflight, plan.connections, plan.rounds), (vec![1, 16, 256], vec![1], 5));
+        assert_eq!(plan.transport, Transport::Tcp);
         assert_eq!((plan.length, plan.warmup), (Duration::from_secs(1), Duration::from_millis(300)));
-        assert_eq!(plan.pin, cpus().unwrap().last().copied());
+        assert_eq!(plan.placement.name(), "together");
         assert_eq!(plan.json, None);
     }
 
     #[test]
     fn everything_given() {
-        let cpu = cpus().unwrap()[0];
-        let plan = plan(&format!(
-            "--peers raw --payload 64,order --inflight 4 --connections 2 --secs 0.5 --warmup 0 --rounds 1 --pin {cpu} --json out.jsonl"
-        ));
+        let plan = plan(
+            "--peers raw --payload 64,order --inflight 4,8 --connections 2,16 --transport unix --secs 0.5 --warmup 0 --rounds 1 \
+             --unpinned --json out.jsonl",
+        );
         assert_eq!(plan.peers.iter().map(|peer| peer.name).collect::<Vec<_>>(), ["raw"]);
-        assert_eq!(plan.payloads, [Payload::Bytes(64), Payload::Order]);
-        assert_eq!((plan.inflight, plan.connections, plan.rounds), (vec![4], 2, 1));
+        let cells: Vec<_> = plan.cells().iter().map(|cell| (cell.payload, cell.inflight, cell.connections)).collect();
+        let [bytes, order] = [Payload::Bytes(64), Payload::Order];
+        assert_eq!(cells[..5], [(bytes, 4, 2), (bytes, 4, 16), (bytes, 8, 2), (bytes, 8, 16), (order, 4, 2)]);
+        assert_eq!((plan.transport, plan.rounds), (Transport::Unix, 1));
         assert_eq!((plan.length, plan.warmup), (Duration::from_millis(500), Duration::ZERO));
-        assert_eq!((plan.pin, plan.json), (Some(cpu), Some("out.jsonl".into())));
-    }
-
-    #[test]
-    fn unpinned_leaves_placement_to_the_scheduler() {
-        assert_eq!(plan("--unpinned").pin, None);
+        assert_eq!((plan.placement, plan.json), (Placement::Unpinned, Some("out.jsonl".into())));
     }
 
     /// What `run` gives its client is what the client's parser reads.
     #[test]
     fn the_client_understands_its_arguments() {
-        let plan = plan("--secs 0.25 --payload 64k --inflight 8");
-        let cell = plan.cells().next().unwrap();
+        let plan = plan("--secs 0.25 --payload 64k --inflight 8 --connections 3");
+        let cell = plan.cells()[0];
         let words = Words::new(plan.client_args(cell, "h:1", 42));
         let Client { config, window, .. } = Client::parse(&words.options(CLIENT).unwrap()).unwrap();
-        assert_eq!(config, ClientConfig { addr: "h:1".into(), payload: cell.payload, inflight: 8, connections: 1 });
+        assert_eq!(config, ClientConfig { addr: "h:1".parse().unwrap(), payload: cell.payload, inflight: 8, connections: 3 });
         assert_eq!(window, Window { length: plan.length, warmup: plan.warmup, server_pid: Some(42) });
     }
 }
