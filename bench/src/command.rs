@@ -87,7 +87,7 @@ mod tests {
             ("--transport pigeon", "--transport \"pigeon\": neither tcp nor unix"),
             ("server raw --addr here", "--addr \"here\": neither host:port nor unix:/path"),
             ("--pin 0 --unpinned", "--pin and --unpinned exclude each other"),
-            ("--payload big", "--payload \"big\": payload \"big\" is none of tiny, order, a byte count (64, 64k)"),
+            ("--payload big", "--payload \"big\": payload \"big\" is none of tiny, order, slow-wait, slow-work, a byte count (64, 64k)"),
             ("server", "the peer's name is missing"),
             ("client raw", "--addr is missing"),
         ] {

@@ -1,4 +1,5 @@
 //! What a peer is told: where to serve, where to connect, what to send.
+use crate::delay::Delay;
 use crate::order::Order;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -16,6 +17,8 @@ pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
 pub(crate) enum Payload {
     /// `add(a: u32, b: u64) -> u64`
     Tiny,
+    /// As `Tiny`; one handler in a hundred does this before it answers.
+    Slow(Delay),
     /// The [`Order`] as argument and result.
     Order,
     /// A block of so many bytes.
@@ -26,7 +29,7 @@ impl Payload {
     /// Size of the opaque block that a peer without a codec carries in this payload's place.
     pub(crate) fn opaque_len(self) -> usize {
         match self {
-            Payload::Tiny => size_of::<u32>() + size_of::<u64>(),
+            Payload::Tiny | Payload::Slow(_) => size_of::<u32>() + size_of::<u64>(),
             Payload::Order => Order::sample().compact_len(),
             Payload::Bytes(len) => len,
         }
@@ -35,6 +38,15 @@ impl Payload {
     /// The opaque block itself.
     pub(crate) fn opaque(self) -> Bytes {
         vec![b'x'; self.opaque_len()].into()
+    }
+
+    /// What the handler of the call number `nth` does before it answers.
+    #[inline]
+    pub(crate) fn delay_of_call(self, nth: usize) -> Option<Delay> {
+        match self {
+            Payload::Slow(delay) => delay.of_call(nth),
+            _ => None,
+        }
     }
 }
 
@@ -49,10 +61,12 @@ impl FromStr for Payload {
         match text {
             "tiny" => Ok(Payload::Tiny),
             "order" => Ok(Payload::Order),
+            "slow-wait" => Ok(Payload::Slow(Delay::Wait)),
+            "slow-work" => Ok(Payload::Slow(Delay::Work)),
             _ => match digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)) {
                 Some(len) if len <= MAX_PAYLOAD => Ok(Payload::Bytes(len)),
                 Some(_) => Err(format!("payload {text} is larger than {}k", MAX_PAYLOAD / 1024)),
-                None => Err(format!("payload {text:?} is none of tiny, order, a byte count (64, 64k)")),
+                None => Err(format!("payload {text:?} is none of tiny, order, slow-wait, slow-work, a byte count (64, 64k)")),
             },
         }
     }
@@ -63,6 +77,8 @@ impl Display for Payload {
         match self {
             Payload::Tiny => f.write_str("tiny"),
             Payload::Order => f.write_str("order"),
+            Payload::Slow(Delay::Wait) => f.write_str("slow-wait"),
+            Payload::Slow(Delay::Work) => f.write_str("slow-work"),
             Payload::Bytes(len) if *len > 0 && len % 1024 == 0 => write!(f, "{}k", len / 1024),
             Payload::Bytes(len) => write!(f, "{len}"),
         }
@@ -204,6 +220,8 @@ mod tests {
         for (text, payload) in [
             ("tiny", Payload::Tiny),
             ("order", Payload::Order),
+            ("slow-wait", Payload::Slow(Delay::Wait)),
+            ("slow-work", Payload::Slow(Delay::Work)),
             ("64", Payload::Bytes(64)),
             ("64k", Payload::Bytes(65_536)),
             ("0", Payload::Bytes(0)),

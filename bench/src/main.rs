@@ -7,6 +7,7 @@
 mod child;
 mod command;
 mod config;
+mod delay;
 mod histogram;
 mod load;
 mod options;

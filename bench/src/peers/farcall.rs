@@ -1,6 +1,7 @@
 //! farcall as users get it: generated stub and skeleton, compact codec, default limits and deadline.
 use super::{Caller, Peer, check};
 use crate::config::{Addr, ClientConfig, Payload, ServerConfig};
+use crate::delay::{self, Delay};
 use crate::order::Order;
 use ::farcall::{Reply, Server};
 use anyhow::Result;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 #[::farcall::service]
 pub(crate) trait Echo {
     async fn add(&self, a: u32, b: u64) -> Reply<u64>;
+    async fn slow(&self, a: u32, b: u64, delay: Option<Delay>) -> Reply<u64>;
     async fn order(&self, order: Order) -> Reply<Order>;
     async fn bytes(&self, data: Bytes) -> Reply<Bytes>;
 }
@@ -17,6 +19,11 @@ struct Provider;
 
 impl Echo for Provider {
     async fn add(&self, a: u32, b: u64) -> Reply<u64> {
+        Ok(u64::from(a) + b)
+    }
+
+    async fn slow(&self, a: u32, b: u64, delay: Option<Delay>) -> Reply<u64> {
+        delay::pass(delay).await;
         Ok(u64::from(a) + b)
     }
 
@@ -66,9 +73,10 @@ pub(crate) struct Client {
 }
 
 impl Caller for Client {
-    async fn call(&self) -> Result<()> {
+    async fn call(&self, delay: Option<Delay>) -> Result<()> {
         check(match self.payload {
             Payload::Tiny => self.echo.add(7, 35_000).await? == 35_007,
+            Payload::Slow(_) => self.echo.slow(7, 35_000, delay).await? == 35_007,
             Payload::Order => self.echo.order(self.order.clone()).await?.items.len() == self.order.items.len(),
             Payload::Bytes(_) => self.echo.bytes(self.block.clone()).await?.len() == self.block.len(),
         })

@@ -1,12 +1,14 @@
 //! The systems under test, one file each. To add one: implement [`Peer`] in a file, add its `mod` line and its line
 //! in [`ALL`].
 use crate::config::{ClientConfig, ServerConfig};
+use crate::delay::Delay;
 use crate::load::{self, Measurement, Window};
 use anyhow::{Result, ensure};
 use std::future::Future;
 
 mod farcall;
 mod raw;
+mod raw_spin;
 #[cfg(feature = "tarpc")]
 mod tarpc;
 #[cfg(feature = "tonic")]
@@ -15,6 +17,7 @@ mod tonic;
 /// Every peer this binary was built with.
 pub(crate) const ALL: &[Entry] = &[
     Entry::of::<raw::Raw>(),
+    Entry::of::<raw_spin::RawSpin>(),
     Entry::of::<farcall::Farcall>(),
     #[cfg(feature = "tarpc")]
     Entry::of::<tarpc::Tarpc>(),
@@ -41,8 +44,9 @@ pub(crate) trait Peer: 'static {
 
 /// A connection, shared by the tasks that call over it.
 pub(crate) trait Caller: Send + Sync + 'static {
-    /// One call with the configured payload, its answer checked.
-    fn call(&self) -> impl Future<Output = Result<()>> + Send;
+    /// One call with the configured payload, its answer checked. Its handler passes the `delay`, which is none but for
+    /// [`Payload::Slow`](crate::config::Payload::Slow).
+    fn call(&self, delay: Option<Delay>) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// For [`Caller::call`]: the cheap test that an answer is the one asked for.

@@ -37,7 +37,9 @@ pub(super) const COMMANDS: &[Command] = &[
 const RUN_USAGE: &str = "\
 [run] [options]           measure calls; prints a table
   --peers a,b        peers to compare, ratios are to the first     (all)
-  --payload p,q      tiny, order, or a byte count: 64, 64k         (tiny,order,64k)
+  --payload p,q      tiny, order, a byte count (64, 64k),          (tiny,order,64k)
+                     slow-wait, slow-work: as tiny, one handler in a
+                     hundred waits 1 ms or computes 200 us
   --inflight n,m     calls in flight over each connection          (1,16,256)
   --connections n,m  connections of the client                     (1)
   --transport T      tcp or unix                                   (tcp)
