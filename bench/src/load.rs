@@ -1,5 +1,5 @@
 //! The closed loop: `inflight` tasks for each connection, each sending its next call when the last is answered, and the clock and
-//! counters around it.
+//! counters around it; and connections that are held without it.
 use crate::config::{ClientConfig, ServerConfig};
 use crate::delay::Delay;
 use crate::histogram::Histogram;
@@ -51,16 +51,38 @@ pub(crate) fn drive<P: Peer>(config: ClientConfig, window: Window) -> Result<Mea
     measured
 }
 
+/// Connects, makes so many calls over each connection, says so and keeps them open until the process is killed.
+pub(crate) fn hold<P: Peer>(config: ClientConfig, calls: usize) -> Result<()> {
+    runtime()?.block_on(async { tokio::spawn(held::<P>(config, calls)).await? })
+}
+
+async fn held<P: Peer>(config: ClientConfig, calls: usize) -> Result<()> {
+    let callers = connect::<P>(&config).await?;
+    for caller in &callers {
+        for _ in 0..calls {
+            caller.call(None).await?;
+        }
+    }
+    println!("{} connections", callers.len());
+    std::future::pending().await
+}
+
+/// All connections of a client.
+async fn connect<P: Peer>(config: &ClientConfig) -> Result<Vec<P::Caller>> {
+    let mut callers = Vec::new();
+    for nth in 1..=config.connections {
+        callers.push(P::connect(config.clone()).await.with_context(|| format!("connection {nth} of {}", config.connections))?);
+    }
+    Ok(callers)
+}
+
 /// One worker, and the loop spawned onto it: the thread inside `block_on` only waits.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }
 
 async fn closed_loop<P: Peer>(config: ClientConfig, window: Window) -> Result<Measurement> {
-    let mut callers = Vec::new();
-    for _ in 0..config.connections {
-        callers.push(Arc::new(P::connect(config.clone()).await?));
-    }
+    let callers: Vec<_> = connect::<P>(&config).await?.into_iter().map(Arc::new).collect();
     let stopwatch = Arc::new(Stopwatch::new());
     let clock = stopwatch.clone().start(window)?;
     let each_so_often = callers.iter().flat_map(|caller| std::iter::repeat_n(caller, config.inflight));

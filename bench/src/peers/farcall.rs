@@ -3,7 +3,7 @@ use super::{Caller, Peer, check};
 use crate::config::{Addr, ClientConfig, Payload, ServerConfig};
 use crate::delay::{self, Delay};
 use crate::order::Order;
-use ::farcall::{Reply, Server};
+use ::farcall::{Limits, Reply, Server};
 use anyhow::Result;
 use bytes::Bytes;
 
@@ -45,7 +45,9 @@ impl Peer for Farcall {
     type Caller = Client;
 
     async fn serve(config: ServerConfig) -> Result<()> {
-        let server = Server::builder().serve(EchoServer::new(Provider)).listen(address(&config.addr)).await?;
+        // As many as the idle ones are: this limit alone is not the default one, and costs nothing.
+        let limits = Limits { connections: 1 << 16, ..Limits::default() };
+        let server = Server::builder().serve(EchoServer::new(Provider)).limits(limits).listen(address(&config.addr)).await?;
         config.announce(server.address().to_string().trim_start_matches("tcp://"))?;
         std::future::pending().await
     }

@@ -62,11 +62,12 @@ pub(crate) struct Entry {
     pub(crate) unix: bool,
     pub(crate) serve: fn(ServerConfig) -> Result<()>,
     pub(crate) drive: fn(ClientConfig, Window) -> Result<Measurement>,
+    pub(crate) hold: fn(ClientConfig, usize) -> Result<()>,
 }
 
 impl Entry {
     const fn of<P: Peer>() -> Entry {
-        Entry { name: P::NAME, about: P::ABOUT, unix: P::UNIX, serve: load::serve::<P>, drive: load::drive::<P> }
+        Entry { name: P::NAME, about: P::ABOUT, unix: P::UNIX, serve: load::serve::<P>, drive: load::drive::<P>, hold: load::hold::<P> }
     }
 
     pub(crate) fn named(name: &str) -> Result<&'static Entry, String> {

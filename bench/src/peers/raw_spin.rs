@@ -6,7 +6,9 @@ use super::Peer;
 use super::raw::{self, echo};
 use crate::config::{ClientConfig, ServerConfig};
 use anyhow::Result;
-use std::io::{ErrorKind, IoSlice, Read, Result as IoResult};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use std::io::{IoSlice, Result as IoResult};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -25,12 +27,12 @@ impl Peer for RawSpin {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            tokio::spawn(echo(Spinning::new(stream)?));
+            tokio::spawn(echo(Spinning::new(stream)));
         }
     }
 
     async fn connect(config: ClientConfig) -> Result<raw::Client> {
-        Ok(raw::Client::over(Spinning::new(config.dial().await?)?, config.payload))
+        Ok(raw::Client::over(Spinning::new(config.dial().await?), config.payload))
     }
 }
 
@@ -41,31 +43,26 @@ const CHUNK: usize = 64 << 10;
 
 /// A stream that, with nothing to read, has its task polled again instead of woken, for a while.
 struct Spinning {
-    /// For writing, and for sleeping until there is something to read.
     stream: TcpStream,
-    /// The same socket: tokio would not look at it before its event loop says that there is something.
-    socket: std::net::TcpStream,
     chunk: Box<[u8]>,
     last: Instant,
 }
 
 impl Spinning {
-    fn new(stream: TcpStream) -> IoResult<Spinning> {
-        let socket = stream.into_std()?;
-        let stream = TcpStream::from_std(socket.try_clone()?)?;
-        Ok(Spinning { stream, socket, chunk: vec![0; CHUNK].into(), last: Instant::now() })
+    fn new(stream: TcpStream) -> Spinning {
+        Spinning { stream, chunk: vec![0; CHUNK].into(), last: Instant::now() }
     }
 
-    /// Reads what is there now.
+    /// Reads what is there now. tokio would not look before its event loop says that there is something.
     fn read_now(&mut self, buf: &mut ReadBuf<'_>) -> Poll<IoResult<()>> {
         let most = buf.remaining().min(CHUNK);
-        match self.socket.read(&mut self.chunk[..most]) {
-            Ok(read) => {
+        match recv(&self.stream, &mut self.chunk[..most], RecvFlags::DONTWAIT) {
+            Ok((read, _)) => {
                 buf.put_slice(&self.chunk[..read]);
                 Poll::Ready(Ok(()))
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
+            Err(Errno::WOULDBLOCK) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error.into())),
         }
     }
 }

@@ -2,6 +2,7 @@
 use crate::child::{Child, ListenAt, Process};
 use crate::command::Command;
 use crate::config::{ClientConfig, Payload, Transport};
+use crate::json_lines::JsonLines;
 use crate::load::{Measurement, Window};
 use crate::options::{ATTACHED, Options, Parsed};
 use crate::peers::Entry;
@@ -9,9 +10,8 @@ use crate::placement::{self, Placement};
 use crate::report::{Results, Row};
 use anyhow::{Context, Result, bail};
 use std::fmt::{self, Display};
-use std::fs::{File, OpenOptions};
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -172,7 +172,7 @@ impl Display for Cell {
 }
 
 fn run(plan: &Plan) -> Result<()> {
-    let mut json = plan.json.as_deref().map(open).transpose()?;
+    let mut json = JsonLines::append_to(plan.json.as_deref())?;
     let mut results = Results::new(plan);
     let mut failed = 0;
     for round in 0..plan.rounds {
@@ -184,9 +184,7 @@ fn run(plan: &Plan) -> Result<()> {
                     continue;
                 };
                 let row = Row::new(plan, peer.name, cell, round, measured);
-                if let Some(file) = &mut json {
-                    writeln!(file, "{}", serde_json::to_string(&row)?)?;
-                }
+                json.add(&row)?;
                 results.add(row);
             }
         }
@@ -197,10 +195,6 @@ fn run(plan: &Plan) -> Result<()> {
         0 => Ok(()),
         _ => bail!("{failed} measurements are missing: each failed {TRIES} times"),
     }
-}
-
-fn open(path: &Path) -> Result<File> {
-    OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// On one line of the terminal; nothing when the errors go to a file.
