@@ -1,14 +1,15 @@
 //! The closed loop: `inflight` tasks for each connection, each sending its next call when the last is answered, and the clock and
-//! counters around it; and connections that are held without it.
+//! counters around it. Also loops that end after a number of calls, and connections that are held without any.
 use crate::config::{ClientConfig, ServerConfig};
 use crate::delay::Delay;
 use crate::histogram::Histogram;
 use crate::peers::{Caller, Peer};
-use crate::proc_stat::Usage;
+use crate::proc_stat::{Usage, rss_kib};
+use crate::scenario::soak::Growth;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -65,6 +66,48 @@ async fn held<P: Peer>(config: ClientConfig, calls: usize) -> Result<()> {
     }
     println!("{} connections", callers.len());
     std::future::pending().await
+}
+
+/// Makes so many calls and tells how this process and the server's have grown since a tenth of them.
+pub(crate) fn repeat<P: Peer>(config: ClientConfig, calls: usize, server_pid: u32) -> Result<Growth> {
+    let runtime = runtime()?;
+    let grown = runtime.block_on(async { tokio::spawn(repeated::<P>(config, calls, server_pid)).await? });
+    runtime.shutdown_background();
+    grown
+}
+
+async fn repeated<P: Peer>(config: ClientConfig, calls: usize, server_pid: u32) -> Result<Growth> {
+    let caller = Arc::new(P::connect(config.clone()).await?);
+    let memory = || -> Result<[u64; 2]> { Ok([rss_kib(std::process::id())?, rss_kib(server_pid)?]) };
+    let warm_up = calls / 10;
+    make_calls(&caller, &config, warm_up).await?;
+    let before = memory()?;
+    make_calls(&caller, &config, calls - warm_up).await?;
+    let after = memory()?;
+    let [client_kib, server_kib] = [0, 1].map(|side: usize| [before[side], after[side]]);
+    Ok(Growth { client_kib, server_kib })
+}
+
+/// So many calls, `config.inflight` at a time.
+async fn make_calls<C: Caller>(caller: &Arc<C>, config: &ClientConfig, calls: usize) -> Result<()> {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..config.inflight {
+        let (caller, begun, payload) = (caller.clone(), begun.clone(), config.payload);
+        tasks.spawn(async move {
+            loop {
+                let nth = begun.fetch_add(1, Relaxed);
+                if nth >= calls {
+                    return anyhow::Ok(());
+                }
+                caller.call(payload.delay_of_call(nth)).await?;
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended?.context("a call failed")?;
+    }
+    Ok(())
 }
 
 /// All connections of a client.

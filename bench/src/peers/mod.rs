@@ -3,6 +3,7 @@
 use crate::config::{ClientConfig, ServerConfig};
 use crate::delay::Delay;
 use crate::load::{self, Measurement, Window};
+use crate::scenario::soak::Growth;
 use anyhow::{Result, ensure};
 use std::future::Future;
 
@@ -63,11 +64,20 @@ pub(crate) struct Entry {
     pub(crate) serve: fn(ServerConfig) -> Result<()>,
     pub(crate) drive: fn(ClientConfig, Window) -> Result<Measurement>,
     pub(crate) hold: fn(ClientConfig, usize) -> Result<()>,
+    pub(crate) repeat: fn(ClientConfig, usize, u32) -> Result<Growth>,
 }
 
 impl Entry {
     const fn of<P: Peer>() -> Entry {
-        Entry { name: P::NAME, about: P::ABOUT, unix: P::UNIX, serve: load::serve::<P>, drive: load::drive::<P>, hold: load::hold::<P> }
+        Entry {
+            name: P::NAME,
+            about: P::ABOUT,
+            unix: P::UNIX,
+            serve: load::serve::<P>,
+            drive: load::drive::<P>,
+            hold: load::hold::<P>,
+            repeat: load::repeat::<P>,
+        }
     }
 
     pub(crate) fn named(name: &str) -> Result<&'static Entry, String> {

@@ -4,6 +4,7 @@ use crate::command::Command;
 
 pub(crate) mod calls;
 mod idle;
+pub(crate) mod soak;
 
 /// Of each scenario the command for people first, then those of the processes that it starts.
-pub(crate) const ALL: &[&[Command]] = &[calls::COMMANDS, idle::COMMANDS];
+pub(crate) const ALL: &[&[Command]] = &[calls::COMMANDS, idle::COMMANDS, soak::COMMANDS];
