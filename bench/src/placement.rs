@@ -17,13 +17,13 @@ pub(crate) enum Placement {
 
 impl Placement {
     pub(crate) fn parse(options: &Options) -> Parsed<Placement> {
-        let given = |name: &&str| options.has(name);
-        match [PIN, APART, UNPINNED].iter().filter(|name| given(name)).collect::<Vec<_>>()[..] {
-            [] => Ok(Placement::Together(*cpus()?.last().ok_or("this process may run on no core")?)),
-            [one] if *one == APART => Placement::apart(&cpus()?),
-            [one] if *one == UNPINNED => Ok(Placement::Unpinned),
-            [_] => Ok(pin(options)?.map_or(Placement::Unpinned, Placement::Together)),
+        let given: Vec<&str> = [PIN, APART, UNPINNED].into_iter().filter(|name| options.has(name)).collect();
+        match given[..] {
+            [PIN] => allowed(options.required(PIN)?).map(Placement::Together),
+            [APART] => Placement::apart(&cpus()?),
+            [UNPINNED] => Ok(Placement::Unpinned),
             [one, other, ..] => Err(format!("{one} and {other} exclude each other")),
+            _ => Ok(Placement::Together(*cpus()?.last().ok_or("this process may run on no core")?)),
         }
     }
 
@@ -74,10 +74,13 @@ fn pin_args(cpu: Option<usize>) -> Vec<String> {
 
 /// The core of one process.
 pub(crate) fn pin(options: &Options) -> Parsed<Option<usize>> {
-    let Some(cpu) = options.maybe(PIN)? else { return Ok(None) };
+    options.maybe(PIN)?.map(allowed).transpose()
+}
+
+fn allowed(cpu: usize) -> Parsed<usize> {
     let allowed = cpus()?;
     match allowed.contains(&cpu) {
-        true => Ok(Some(cpu)),
+        true => Ok(cpu),
         false => Err(format!("{PIN} {cpu}: this process may run on {allowed:?} only")),
     }
 }

@@ -47,7 +47,6 @@ const RUN_USAGE: &str = "\
   --warmup S         seconds before that                           (0.3)
   --rounds N         rounds, medians are over them                 (5)
   --json FILE        append one line per peer, cell and round
-and where (also of the other scenarios):
   --pin CPU          the core that client and server share         (the last one)
   --pin-apart        client on the first core, server on the last
   --unpinned         leave placement to the scheduler";

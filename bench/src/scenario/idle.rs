@@ -44,7 +44,7 @@ idle [options]            memory of a server with idle connections
   --json FILE        append one line per row of the table";
 const IDLE: &[&str] = &["--peers", "--connections", "--transport", "--most-kib", "--json"];
 
-const HOLD_USAGE: &str = "hold PEER --addr A [--connections N] [--calls N]";
+const HOLD_USAGE: &str = "hold PEER --addr A [--connections N] [--calls N] [--pin CPU]";
 const HOLD: &[&str] = &["--addr", "--connections", "--calls", placement::PIN, ATTACHED];
 
 /// One address has 28 000 ports for clients, unless the system is told otherwise.

@@ -39,7 +39,7 @@ soak [options]            many calls; fails if memory grows with them
   --most-kib K       growth of client or server that is let pass   (512)";
 const SOAK: &[&str] = &["--peers", "--calls", "--payload", "--inflight", "--most-kib"];
 
-const REPEAT_USAGE: &str = "repeat PEER --addr A --server-pid PID [--calls N] [--payload P] [--inflight N]";
+const REPEAT_USAGE: &str = "repeat PEER --addr A --server-pid PID [--calls N] [--payload P] [--inflight N] [--pin CPU]";
 const REPEAT: &[&str] = &["--addr", "--server-pid", "--calls", "--payload", "--inflight", placement::PIN, ATTACHED];
 
 const MAX_CALLS: usize = 1_000_000_000;
