@@ -8,7 +8,7 @@ use std::time::Instant;
 use farcall_core::{Code, RpcError, Stage};
 use farcall_wire::{Delivered, Frame, Header, Kind, Request, Streams, Violation, WHOLE};
 
-use super::apart::{Apart, SLOW_US, Slow};
+use super::apart::{Apart, Slow};
 use super::detached::{Counted, Ending, observe};
 use super::driver::Driver;
 use super::parked::Entry;
@@ -148,9 +148,7 @@ impl Driver {
         let before = self.now_us;
         self.now_us = self.inner.clock.us();
         self.now = self.now_us / 1000;
-        if self.now_us - before > SLOW_US {
-            slow.was_slow();
-        }
+        slow.took(self.now_us - before);
         match polled {
             Ok(Poll::Ready(())) => self.ended_call(ending),
             Ok(Poll::Pending) => {

@@ -674,7 +674,8 @@ impl Driver {
         let link = &mut self.link;
         let closing = async {
             if link.shutdown().await.is_ok() {
-                let mut sink = [0; 4096];
+                // On the heap: an array would be a part of every connection, whether it ends or not.
+                let mut sink = vec![0; 4096];
                 while link.read(&mut sink).await.is_ok_and(|n| n > 0) {}
             }
         };

@@ -107,7 +107,8 @@ async fn exchange(link: &mut Io, buf: &mut BytesMut, limits: &Limits) -> Result<
 pub(crate) async fn last_words(mut link: Io, words: &[u8]) {
     let closing = async {
         if link.write_all(words).await.is_ok() && link.shutdown().await.is_ok() {
-            let mut sink = [0; 4096];
+            // On the heap: an array would be a part of every connection, whether it ends or not.
+            let mut sink = vec![0; 4096];
             while link.read(&mut sink).await.is_ok_and(|n| n > 0) {}
         }
     };
