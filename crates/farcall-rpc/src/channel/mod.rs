@@ -134,12 +134,19 @@ impl Channel {
     #[inline]
     pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
         let Target::Remote(remote) = &self.0.target else { return None };
-        // To be dropped after the lock.
-        let _lost;
-        let mut pool = remote.pool();
+        let pool = remote.pool();
         if let Some(only) = pool.only() {
             return (!only.inner.is_closed()).then(|| Arc::clone(only));
         }
+        drop(pool);
+        self.one_of_several(remote)
+    }
+
+    #[cold]
+    fn one_of_several(&self, remote: &Remote) -> Option<Arc<Connection>> {
+        // To be dropped after the lock.
+        let _lost;
+        let mut pool = remote.pool();
         let now = Instant::now();
         _lost = pool.take_lost(now);
         let (connection, more) = pool.pick(None, now)?;

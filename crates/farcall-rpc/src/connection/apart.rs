@@ -67,6 +67,57 @@ impl Slow {
     }
 }
 
+/// Calls that are run between two looks at the clock, which costs as much as a small handler.
+const MOST_UNMEASURED: u32 = 8;
+/// A handful of calls that took less than this: fewer looks will do.
+const QUICK_US: u64 = 20;
+/// One that took more: look after every call.
+const LONG_US: u64 = 100;
+
+/// How many calls are run between two looks at the clock: more the quicker they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stride {
+    calls: u32,
+    most: u32,
+}
+
+impl Default for Stride {
+    fn default() -> Stride {
+        Stride { calls: 0, most: 1 }
+    }
+}
+
+impl Stride {
+    /// A call has run; whether to look at the clock.
+    #[inline]
+    pub(super) fn ends(&mut self) -> bool {
+        self.calls += 1;
+        self.calls >= self.most
+    }
+
+    /// No call has run since the clock was looked at.
+    #[inline]
+    pub(super) fn is_fresh(&self) -> bool {
+        self.calls == 0
+    }
+
+    /// The calls since the last look took so long. Returns the time of the last, if it was the only
+    /// one.
+    #[inline]
+    pub(super) fn took(&mut self, us: u64) -> Option<u64> {
+        let alone = self.calls == 1;
+        if std::mem::take(&mut self.calls) == 0 {
+            return None;
+        }
+        self.most = match us {
+            0..QUICK_US => (self.most * 2).min(MOST_UNMEASURED),
+            QUICK_US..LONG_US => self.most,
+            _ => 1,
+        };
+        alone.then_some(us)
+    }
+}
+
 /// A handler in a task of its own, as its connection keeps it.
 pub(super) struct Apart {
     task: JoinHandle<Current>,

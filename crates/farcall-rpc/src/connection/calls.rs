@@ -16,6 +16,9 @@ use crate::context::{Aside, Finish, Scoped, enter};
 use crate::skeleton::{Incoming, ParkedHandler, panicked, write_failure};
 use crate::stream::{Pump, Received};
 
+/// Calls whose deadline is further off are not worth a look at the clock each.
+const LONG_MS: u32 = 5000;
+
 /// A call that was read and is not started.
 pub(super) struct Arrived {
     request: Request,
@@ -43,10 +46,9 @@ impl Driver {
             },
             false => None,
         };
-        let arrived = Arrived { request, stream };
         match self.is_full() || !self.backlog.is_empty() {
-            true => self.backlog.push_back(arrived),
-            false => self.dispatch(arrived),
+            true => self.backlog.push_back(Arrived { request, stream }),
+            false => self.dispatch(request, stream),
         }
     }
 
@@ -100,14 +102,14 @@ impl Driver {
     /// Starts calls that had to wait, as far as there is room for their replies.
     pub(super) fn run_backlog(&mut self) {
         while !self.is_full() && self.now_us <= self.slice_end_us {
-            let Some(arrived) = self.backlog.pop_front() else { return };
-            self.dispatch(arrived);
+            let Some(Arrived { request, stream }) = self.backlog.pop_front() else { return };
+            self.dispatch(request, stream);
         }
     }
 
     /// Runs a call's handler in place; parks it if it has to wait.
-    fn dispatch(&mut self, arrived: Arrived) {
-        let Arrived { request, stream } = arrived;
+    #[inline]
+    fn dispatch(&mut self, request: Request, stream: Option<Box<Received>>) {
         if let Some(error) = self.refusal(&request) {
             drop(stream);
             return self.refuse(request, &error);
@@ -144,23 +146,32 @@ impl Driver {
             }))
         });
         std::mem::swap(&mut self.current.replies, self.replies.small());
-        // What expired while it ran must not start.
-        let before = self.now_us;
-        self.now_us = self.inner.clock.us();
-        self.now = self.now_us / 1000;
-        slow.took(self.now_us - before);
+        let polled = polled.map(|polled| polled.is_pending().then(|| runner.park())).map_err(|payload| {
+            // Dropping what is left of it may panic again, which is of no further interest.
+            let _ = catch_unwind(AssertUnwindSafe(|| runner.clear()));
+            panicked(&*payload)
+        });
+        self.ran_last = (service, method);
+        if self.stride.ends() {
+            self.measure();
+        }
         match polled {
-            Ok(Poll::Ready(())) => self.ended_call(ending),
-            Ok(Poll::Pending) => {
-                let handler = runner.park();
-                self.park(handler, ending, bytes, expires);
-            }
-            Err(payload) => {
-                // Dropping what is left of it may panic again, which is of no further interest.
-                let _ = catch_unwind(AssertUnwindSafe(|| runner.clear()));
+            Ok(None) => self.ended_call(ending),
+            Ok(Some(handler)) => self.park(handler, ending, bytes, expires),
+            Err(error) => {
                 self.replies.small().truncate(written);
-                self.failed_call(ending, &panicked(&*payload));
+                self.failed_call(ending, &error);
             }
+        }
+    }
+
+    /// Looks at the clock: how long did the last calls take?
+    pub(super) fn measure(&mut self) {
+        let before = self.now_us;
+        self.look_at_clock();
+        if let Some(us) = self.stride.took(self.now_us - before) {
+            let (service, method) = self.ran_last;
+            self.slow[service as usize][method as usize].took(us);
         }
     }
 
@@ -209,11 +220,17 @@ impl Driver {
 
     /// Why a call is not started, if so.
     #[inline]
-    fn refusal(&self, request: &Request) -> Option<RpcError> {
-        let limits = &self.inner.limits;
-        if request.deadline.is_some_and(|ms| request.read_at + u64::from(ms) < self.now) {
-            return Some(too_late());
+    fn refusal(&mut self, request: &Request) -> Option<RpcError> {
+        if let Some(ms) = request.deadline {
+            // The handlers before it may have taken long, since the clock was looked at last.
+            if ms < LONG_MS && !self.stride.is_fresh() {
+                self.measure();
+            }
+            if request.read_at + u64::from(ms) < self.now {
+                return Some(too_late());
+            }
         }
+        let limits = &self.inner.limits;
         if self.running.handlers() >= limits.server_in_flight {
             return Some(crowded(limits.server_in_flight));
         }

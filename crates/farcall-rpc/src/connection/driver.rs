@@ -25,7 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
-use super::apart::Slow;
+use super::apart::{Slow, Stride};
 use super::calls::{Arrived, Ended};
 use super::detached::{Detached, Ending, Running};
 use super::handshake::Handshake;
@@ -148,6 +148,11 @@ pub(crate) struct Driver {
     /// Calls of ours wait for their replies.
     pub(super) asked: bool,
     pub(super) spin: Spin,
+    /// The clock was looked at in this turn.
+    pub(super) clocked: bool,
+    pub(super) stride: Stride,
+    /// Service and method of the call that ran last.
+    pub(super) ran_last: (u32, u16),
     /// The time in microseconds as it was read last, and when this turn's share of it is over.
     pub(super) now_us: u64,
     pub(super) slice_end_us: u64,
@@ -173,7 +178,8 @@ impl Driver {
         let limits = inbound.limits().clone();
         let clock = Clock::start();
         let spin = Spin::new(limits.spin);
-        let shared = Shared { outbound, driver: None, now: 0, corks: 0, waiting_for_room: Room::default(), orders: Orders::default() };
+        let shared =
+            Shared { outbound, driver: None, now: 0, gone_by: 0, corks: 0, waiting_for_room: Room::default(), orders: Orders::default() };
         let inner = Arc::new(Inner { shared: Mutex::new(shared), clock, limits, peer: Arc::clone(&peer), closed: false.into() });
         let driver = Driver {
             link,
@@ -184,6 +190,9 @@ impl Driver {
             served: false,
             asked: false,
             now_us: 0,
+            clocked: false,
+            stride: Stride::default(),
+            ran_last: (0, 0),
             slice_end_us: 0,
             services,
             inbound,
@@ -238,8 +247,7 @@ impl Driver {
 
     /// One turn. Pending when there is nothing left to do but wait.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.look_at_clock();
-        (self.slice_end_us, self.served) = (self.now_us + SLICE_US, false);
+        (self.clocked, self.served) = (false, false);
         self.parked.register(cx.waker());
         if self.spin.is_looking() {
             self.look();
@@ -252,7 +260,10 @@ impl Driver {
             if self.handlers_first {
                 held_back |= self.run_woken(cx);
             }
-            self.run_backlog();
+            if !self.backlog.is_empty() {
+                self.look_at_clock();
+                self.run_backlog();
+            }
             let enough = match self.read_all(cx) {
                 Ok(enough) => enough,
                 Err(end) => return Poll::Ready(end),
@@ -261,6 +272,9 @@ impl Driver {
                 held_back |= self.run_woken(cx);
             }
             held_back |= !self.backlog.is_empty();
+            if !self.clocked || !self.stride.is_fresh() {
+                self.measure();
+            }
             if self.now >= self.timer_at
                 && let Some(end) = self.expire()
             {
@@ -332,6 +346,9 @@ impl Driver {
     pub(super) fn look_at_clock(&mut self) {
         self.now_us = self.inner.clock.us();
         self.now = self.now_us / 1000;
+        if !std::mem::replace(&mut self.clocked, true) {
+            self.slice_end_us = self.now_us + SLICE_US;
+        }
     }
 
     /// Something was read.
@@ -365,7 +382,7 @@ impl Driver {
         // The lock is taken once for a run of replies and is never held while user code runs.
         let mut shared: Option<MutexGuard<'_, Shared>> = None;
         let result = loop {
-            if self.now_us > self.slice_end_us {
+            if self.clocked && self.now_us > self.slice_end_us {
                 break Ok(true);
             }
             let frame = match get_frame(&mut self.read.buf, self.max_frame) {
@@ -545,7 +562,7 @@ impl Driver {
                 continue;
             }
             let mut shared = inner.lock();
-            shared.now = self.now;
+            (shared.now, shared.gone_by) = (self.now, 0);
             shared.outbound.flushed(self.now, self.requests.len());
             if !blocked && self.take_queued(&mut shared) {
                 drop(shared);

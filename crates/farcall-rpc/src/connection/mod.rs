@@ -54,6 +54,11 @@ impl Clock {
     }
 }
 
+/// Calls that count their deadlines from one look at the clock.
+const MOST_GONE_BY: u32 = 8;
+/// Only deadlines at least this far off.
+const LONG_MS: u64 = 5000;
+
 /// A handle on a connection. The connection closes when the last one is dropped, after what is
 /// queued has been written.
 pub(crate) struct Connection {
@@ -74,8 +79,10 @@ struct Shared {
     outbound: Outbound<Waker>,
     /// Set while the driver sleeps with nothing to write: whoever queues something wakes it.
     driver: Option<Waker>,
-    /// The time of the driver's last turn.
+    /// The time as it was looked at last, by the driver or a caller, and how many calls have gone by
+    /// it since.
     now: u64,
+    gone_by: u32,
     /// Batches being put together: nothing is written until they are complete.
     corks: usize,
     waiting_for_room: Room,
@@ -240,9 +247,7 @@ impl Connection {
             Err(refused) => return Ok(refused),
         };
         let driver = shared.wake_driver();
-        // A deadline counts from now. The driver's own clock may be old: it can be woken and not have
-        // had its turn for a while.
-        let now = if call.deadline.is_some() { self.inner.clock.now() } else { shared.now };
+        let now = shared.time(self.inner.clock, call.deadline, driver.is_some());
         let (outbound, streams) = (&mut shared.outbound, call.streams);
         let mut unused = None;
         let started = match service.row(outbound) {
@@ -345,6 +350,19 @@ impl Connection {
 }
 
 impl Shared {
+    /// The time for a call with this deadline to count from. To look at the clock costs as much as the
+    /// rest of a call's start: among calls that leave in one write, a few share one look. Only if the
+    /// deadline is far off, for they may also be held up by a task that keeps its thread to itself.
+    #[inline]
+    fn time(&mut self, clock: Clock, deadline: Option<u64>, driver_slept: bool) -> u64 {
+        self.gone_by += 1;
+        let Some(deadline) = deadline else { return self.now };
+        if driver_slept || self.gone_by >= MOST_GONE_BY || deadline < LONG_MS {
+            (self.now, self.gone_by) = (clock.now(), 0);
+        }
+        self.now
+    }
+
     /// Whether more may be queued.
     #[inline]
     fn has_room(&self, limits: &Limits) -> bool {
