@@ -3,6 +3,7 @@
 mod bad_peer;
 mod cli;
 mod corners;
+mod keys;
 mod layers;
 mod pressure;
 mod styles;

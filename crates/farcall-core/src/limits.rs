@@ -33,6 +33,15 @@ pub struct Limits {
     /// Connections one server accepts at a time. Default 10 000; further ones wait in the
     /// system's queue.
     pub connections: usize,
+    /// Calls with an idempotency key that one server remembers. Default 10 000; further ones push the
+    /// oldest out. If all of them still run, one more is refused as `ResourceExhausted`,
+    /// `NotExecuted`. 0 = no keys are taken.
+    pub keys: usize,
+    /// Bytes of replies that one server keeps by key. Default 16 MiB; further ones push the oldest
+    /// out. Of a reply above a sixteenth of it is kept only that there was one.
+    pub key_bytes: usize,
+    /// How long a server keeps the reply of a call with a key. Default 10 min.
+    pub key_time: Duration,
 }
 
 /// The most calls in flight that call numbers can tell apart (16 bits of slot).
@@ -41,6 +50,8 @@ pub const MAX_IN_FLIGHT: usize = 1 << 16;
 pub const FRAME_BEFORE_HELLO: usize = 64 << 10;
 /// The largest error message on the wire, in bytes; a longer one is cut.
 pub const ERROR_MESSAGE: usize = 8 << 10;
+/// The longest idempotency key, in bytes.
+pub const KEY: usize = 64;
 /// What a frame may hold beside its body: header, options and their lengths.
 pub const FRAME_OVERHEAD: usize = 1 << 10;
 
@@ -62,6 +73,9 @@ impl Default for Limits {
             default_deadline: Some(Duration::from_secs(10)),
             handshake: Duration::from_secs(5),
             connections: 10_000,
+            keys: 10_000,
+            key_bytes: 16 << 20,
+            key_time: Duration::from_secs(600),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::call::{GRACE, to_ms};
 use crate::connection::{Bound, Connection, Driver, Services, Started, establish};
 use crate::context::Peer;
 use crate::invoke::{Invoke, RawCall, RawReply};
+use crate::keys::Key;
 use crate::method::{BoxFuture, LocalTarget};
 use crate::observer::Observer;
 use crate::resolver::{Resolver, StaticResolver};
@@ -62,7 +63,7 @@ impl State {
 
 impl Channel {
     fn new(target: Target, config: Config) -> Channel {
-        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new() });
+        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new(), keys: None });
         Channel(Arc::new(Inner { target, config, services }))
     }
 
@@ -77,7 +78,7 @@ impl Channel {
     pub async fn over(link: Io, limits: Limits) -> Result<Channel, RpcError> {
         let address = link.peer();
         let handshake = establish(link, BytesMut::new(), &limits, &address).await?;
-        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new() });
+        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new(), keys: None });
         let (connection, driver) = Driver::new(handshake, services, Arc::default(), address);
         tokio::spawn(driver.run());
         let state = Mutex::new(State::Up { attempt: 0, connection: Arc::new(connection) });
@@ -269,17 +270,28 @@ impl Drop for Attempt {
 
 impl Invoke for Channel {
     fn invoke(&self, call: RawCall) -> BoxFuture<'_, Result<RawReply, RpcError>> {
-        Box::pin(async move {
+        let settle = call.key.clone();
+        let made = async move {
             let Some(method) = call.service.methods.get(call.method) else {
                 return Err(RpcError::not_sent(Code::InvalidArgument, format!("{} has no method {}", call.service.name, call.method)));
             };
             let oneway = method.traits.oneway;
+            let key = match &call.key {
+                Some(key) => Key::serves(method)?.then_some(key),
+                None => None,
+            };
             let name = call.service.full_name(call.method);
             let since = Instant::now();
             let time = call.deadline.or(self.default_deadline());
             let connection = self.connection_within(time).await.map_err(|e| e.with_method(&name))?;
             let metadata = (!call.metadata.is_empty()).then(|| call.metadata.clone());
-            let options = farcall_wire::CallOptions { metadata, trace: None, codec: call.codec }.encode();
+            let mut options = farcall_wire::CallOptions { metadata, codec: call.codec, ..Default::default() };
+            let attempt = key.map(|key| key.attempt(Some(&connection.inner.peer))).transpose().map_err(|e| e.with_method(&name))?;
+            let attempt = attempt.map(|(attempt, attempted)| {
+                (options.key, options.attempted) = (key.map(|key| key.bytes().into()), attempted);
+                attempt
+            });
+            let options = options.encode();
             let left = || time.map(|time| to_ms(time.saturating_sub(since.elapsed())).max(1));
             let mut flight = Flight { connection, id: None };
             let mut room = None;
@@ -318,13 +330,20 @@ impl Invoke for Channel {
             if answer.is_ok() {
                 flight.id = None;
             }
+            if let Some(attempt) = attempt {
+                attempt.ended(match &answer {
+                    Ok(Some(Answer::Failed(e))) | Err(e) => e.certainty(),
+                    Ok(_) => farcall_core::Certainty::MaybeExecuted,
+                });
+            }
             match answer.map_err(|e| e.with_method(&name))? {
                 None => Ok(RawReply::Ok(bytes::Bytes::new())),
                 Some(Answer::Ok(body)) => Ok(RawReply::Ok(body)),
                 Some(Answer::AppError(body)) => Ok(RawReply::AppError(body)),
                 Some(Answer::Failed(e)) => Err(e.with_method(name)),
             }
-        })
+        };
+        Box::pin(async move { made.await.map_err(|e| settle.map_or(e.clone(), |key| key.settle(e))) })
     }
 }
 

@@ -195,7 +195,7 @@ pub(crate) fn write_failure(replies: &mut Vec<u8>, id: u32, error: &RpcError) {
 }
 
 #[cold]
-fn result_too_large(len: usize, max: usize) -> RpcError {
+pub(crate) fn result_too_large(len: usize, max: usize) -> RpcError {
     RpcError::new(Code::ResourceExhausted, format!("the result is {len} bytes, the caller's limit `body` is {max}"))
 }
 
@@ -228,6 +228,10 @@ pub trait Runner: Send {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// Empties the slot.
     fn clear(&mut self);
+    /// Whether the pending handler may be dropped when its caller goes away; `None`: as the method says.
+    fn may_be_dropped(&self) -> Option<bool> {
+        None
+    }
     /// Takes a pending handler out of the slot.
     fn park(&mut self) -> Box<dyn ParkedHandler>;
 }

@@ -29,6 +29,7 @@ use super::parked::{Entry, ParkedSet};
 use super::read::ReadBuf;
 use super::{Clock, Connection, Inner, Orders, Room, Shared, lost};
 use crate::context::{Current, Finish, Peer, enter};
+use crate::keys::{Keyed, Record, Seen};
 use crate::observer::{Ended, Observer, Outcome, Side};
 use crate::skeleton::{Incoming, Runner, Skeleton, panicked, write_failure};
 
@@ -45,6 +46,8 @@ pub(super) const LINGER: Duration = Duration::from_millis(500);
 pub(crate) struct Services {
     pub(crate) skeletons: Vec<Arc<dyn Skeleton>>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
+    /// What is remembered of calls with an idempotency key.
+    pub(crate) keys: Option<Arc<Record>>,
 }
 
 impl Catalogue for Services {
@@ -140,7 +143,8 @@ impl Driver {
     /// Puts a driver on a link that has shaken hands. Run it as a task; it ends with the link.
     pub(crate) fn new(handshake: Handshake, services: Arc<Services>, running: Arc<Running>, address: String) -> (Connection, Driver) {
         let Handshake { link, rest, theirs, session } = handshake;
-        let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation });
+        let keys = theirs.keys.map(|moment| Seen { moment, at: Instant::now() });
+        let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation, keys });
         let max_frame = session.hello.limits.frame as usize;
         let (mut outbound, inbound) = (session.outbound, session.inbound);
         outbound.established(theirs.limits, address);
@@ -366,7 +370,15 @@ impl Driver {
         context.metadata = options.metadata.map(Arc::new);
         context.trace = options.trace;
         let incoming = Incoming { id, oneway, method, codec: options.codec, max_reply: self.max_reply, body };
-        let runner = self.runners[service as usize].get_or_insert_with(|| skeleton.runner());
+        let runner = &mut **self.runners[service as usize].get_or_insert_with(|| skeleton.runner());
+        let mut keyed;
+        let runner: &mut dyn Runner = match options.key {
+            None => runner,
+            Some(key) => {
+                keyed = Keyed::new(runner, self.services.keys.as_ref(), service, key, options.attempted);
+                &mut keyed
+            }
+        };
         let waker = self.parked.next_waker();
         let written = self.replies.small().len();
         std::mem::swap(&mut self.current.replies, self.replies.small());
@@ -381,7 +393,7 @@ impl Driver {
             Ok(Poll::Ready(())) => self.ended_call(ending),
             Ok(Poll::Pending) => {
                 let traits = skeleton.descriptor().methods[method as usize].traits;
-                let cancel = traits.cancel && !oneway;
+                let cancel = runner.may_be_dropped().unwrap_or(traits.cancel && !oneway);
                 let entry =
                     Entry { handler: runner.park(), context: self.current.context.clone(), id, oneway, service, method, cancel, since };
                 if cancel && let Some(at) = expires {
@@ -745,6 +757,7 @@ fn observe(services: &Services, peer: &Peer, ending: &Ending, finish: Option<Fin
             Finish::Ok => Ended::Ok,
             Finish::AppError => Ended::AppError,
             Finish::Failed(code, certainty) => Ended::Failed(code, certainty),
+            Finish::Replayed => Ended::Replayed,
         },
     };
     for observer in &services.observers {
