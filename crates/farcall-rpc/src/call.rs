@@ -367,9 +367,9 @@ impl<M: Method> Call<M> {
         waker: &Waker,
         room: &mut Option<RoomPlace>,
     ) -> Result<Queued, RpcError> {
-        let (attempt, attempted) = key.attempt(Some(&connection.inner.peer))?;
+        let (attempt, key) = key.attempt(Some(&connection.inner.peer))?;
         let base = self.extra.as_ref().map(|extra| extra.options()).unwrap_or_default();
-        let options = CallOptions { key: Some(key.bytes().into()), attempted, ..base }.encode();
+        let options = CallOptions { key: Some(key), ..base }.encode();
         let queued = self.hand_over(connection, Start { options: &options, ..start }, waker, room);
         match (&queued, &mut self.extra) {
             (Ok(Queued::Yes(_)), Some(extra)) => extra.attempt = Some(attempt),

@@ -287,8 +287,8 @@ impl Invoke for Channel {
             let metadata = (!call.metadata.is_empty()).then(|| call.metadata.clone());
             let mut options = farcall_wire::CallOptions { metadata, codec: call.codec, ..Default::default() };
             let attempt = key.map(|key| key.attempt(Some(&connection.inner.peer))).transpose().map_err(|e| e.with_method(&name))?;
-            let attempt = attempt.map(|(attempt, attempted)| {
-                (options.key, options.attempted) = (key.map(|key| key.bytes().into()), attempted);
+            let attempt = attempt.map(|(attempt, key)| {
+                options.key = Some(key);
                 attempt
             });
             let options = options.encode();

@@ -24,7 +24,7 @@ pub use frame::{Frame, HEADER, Header, Kind, PREFACE, PREFACE_LEN, Preface, VERS
 pub use hello::{Hello, PeerLimits, SessionId};
 pub use inbound::{Inbound, Request, begin_reply, end_reply, reply_failure};
 pub use moment::KeyMoment;
-pub use options::{CallOptions, tag};
+pub use options::{CallKey, CallOptions, tag};
 pub use outbound::{Answer, Body, CallId, GoAway, NEVER, Outbound, Start, Waiting};
 pub use outbuf::OutBuf;
 pub use session::{Session, control};

@@ -38,9 +38,16 @@ pub struct CallOptions {
     pub trace: Option<Trace>,
     /// The codec of arguments, result and error.
     pub codec: CodecId,
-    /// The idempotency key, if any.
-    pub key: Option<Box<[u8]>>,
-    /// When the first attempt with the key that may have run was sent, if there was one.
+    /// The idempotency key, if any; boxed because few calls have one.
+    pub key: Option<Box<CallKey>>,
+}
+
+/// The idempotency key of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallKey {
+    /// 1 to 64 bytes.
+    pub bytes: Box<[u8]>,
+    /// When the first attempt with it that may have run was sent, if there was one.
     pub attempted: Option<KeyMoment>,
 }
 
@@ -67,8 +74,8 @@ impl CallOptions {
             put_entry(&mut entries, tag::CODEC, &[self.codec as u8]);
         }
         if let Some(key) = &self.key {
-            put_entry(&mut entries, tag::KEY, key);
-            if let Some(attempted) = &self.attempted {
+            put_entry(&mut entries, tag::KEY, &key.bytes);
+            if let Some(attempted) = &key.attempted {
                 put_entry(&mut entries, tag::ATTEMPTED, &attempted.to_bytes());
             }
         }
@@ -120,12 +127,14 @@ impl CallOptions {
                 _ => return refuse(Code::InvalidArgument, format!("a codec's number is one byte, not {}", value.len())),
             },
             tag::REFS => return refuse(Code::Unimplemented, "object references are not built in this version".into()),
-            tag::KEY if (1..=limits::KEY).contains(&value.len()) => self.key = Some(value.into()),
+            tag::KEY if (1..=limits::KEY).contains(&value.len()) => {
+                self.key = Some(Box::new(CallKey { bytes: value.into(), attempted: None }));
+            }
             tag::KEY => {
                 return refuse(Code::InvalidArgument, format!("an idempotency key is 1 to {} bytes, not {}", limits::KEY, value.len()));
             }
-            tag::ATTEMPTED => match KeyMoment::from_bytes(value) {
-                Some(moment) if self.key.is_some() => self.attempted = Some(moment),
+            tag::ATTEMPTED => match (&mut self.key, KeyMoment::from_bytes(value)) {
+                (Some(key), Some(moment)) => key.attempted = Some(moment),
                 _ => return refuse(Code::InvalidArgument, "the option `attempted` is 16 bytes and stands behind a key".into()),
             },
             tag::COMPRESSION => return refuse(Code::Unimplemented, "compression is not built in this version".into()),
@@ -213,8 +222,7 @@ mod tests {
             metadata: Some(metadata),
             trace: Some(Trace { trace_id: [7; 16], span_id: [9; 8], flags: 1 }),
             codec: CodecId::Json,
-            key: Some(b"order-17"[..].into()),
-            attempted: Some(KeyMoment { record: 7, ms: 8 }),
+            key: Some(Box::new(CallKey { bytes: b"order-17"[..].into(), attempted: Some(KeyMoment { record: 7, ms: 8 }) })),
         }
     }
 

@@ -5,8 +5,8 @@ use bytes::{Bytes, BytesMut};
 use farcall_core::schema::{Fingerprint, TypeSchema};
 use farcall_core::{Code, CodecId, Detail, Limits, Metadata, RpcError, ServiceDescriptor, Stage, Trace, compact};
 use farcall_wire::{
-    Answer, Bind, BindRow, Body, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, KeyMoment, Kind, OutBuf, Outbound, PREFACE_LEN,
-    PeerLimits, Preface, Session, Start, Verdict, begin_reply, control, end_reply, flags, get_frame, reply_failure, status,
+    Answer, Bind, BindRow, Body, CallKey, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, KeyMoment, Kind, OutBuf, Outbound,
+    PREFACE_LEN, PeerLimits, Preface, Session, Start, Verdict, begin_reply, control, end_reply, flags, get_frame, reply_failure, status,
 };
 
 /// Hex text to bytes. `#` begins a comment.
@@ -250,7 +250,8 @@ fn call() {
     let trace = Some(Trace { trace_id: [0x74; 16], span_id: [0x70; 8], flags: 1 });
     check_call(CALL_OPTIONS, 0, None, &CallOptions { metadata: Some(metadata), trace, codec: CodecId::Json, ..Default::default() }, b"[1]");
     let attempted = Some(KeyMoment { record: 0x0807_0605_0403_0201, ms: 1000 });
-    check_call(CALL_KEY, 0, None, &CallOptions { key: Some(b"order-17"[..].into()), attempted, ..Default::default() }, &[9]);
+    let key = Some(Box::new(CallKey { bytes: b"order-17"[..].into(), attempted }));
+    check_call(CALL_KEY, 0, None, &CallOptions { key, ..Default::default() }, &[9]);
 }
 
 const REPLY_OK: &str = "

@@ -375,7 +375,7 @@ impl Driver {
         let runner: &mut dyn Runner = match options.key {
             None => runner,
             Some(key) => {
-                keyed = Keyed::new(runner, self.services.keys.as_ref(), service, key, options.attempted);
+                keyed = Keyed::new(runner, self.services.keys.as_ref(), service, *key);
                 &mut keyed
             }
         };

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use farcall_core::{Code, RpcError, Stage};
-use farcall_wire::{HEADER, KeyMoment, begin_reply, end_reply, status};
+use farcall_wire::{CallKey, HEADER, begin_reply, end_reply, status};
 
 use super::record::{Admitted, Id, Kept, Record, Running, Waiting};
 use crate::context::{Finish, with_current};
@@ -19,8 +19,7 @@ pub(crate) struct Keyed<'a> {
     inner: &'a mut dyn Runner,
     record: Option<&'a Arc<Record>>,
     service: u32,
-    key: Box<[u8]>,
-    attempted: Option<KeyMoment>,
+    key: CallKey,
     turn: Turn,
 }
 
@@ -33,24 +32,18 @@ enum Turn {
 }
 
 impl<'a> Keyed<'a> {
-    pub(crate) fn new(
-        inner: &'a mut dyn Runner,
-        record: Option<&'a Arc<Record>>,
-        service: u32,
-        key: Box<[u8]>,
-        attempted: Option<KeyMoment>,
-    ) -> Keyed<'a> {
-        Keyed { inner, record, service, key, attempted, turn: Turn::Over }
+    pub(crate) fn new(inner: &'a mut dyn Runner, record: Option<&'a Arc<Record>>, service: u32, key: CallKey) -> Keyed<'a> {
+        Keyed { inner, record, service, key, turn: Turn::Over }
     }
 
     fn admit(&mut self, call: &Incoming) -> Result<Admitted, RpcError> {
-        let Some(record) = self.record else { return Err(no_record(self.attempted.is_some())) };
+        let Some(record) = self.record else { return Err(no_record(self.key.attempted.is_some())) };
         if call.oneway {
             let why = "a one-way call has no reply to be kept: it takes no idempotency key";
             return Err(RpcError::not_executed(Code::InvalidArgument, why));
         }
-        let id = Id { service: self.service, method: call.method, key: std::mem::take(&mut self.key) };
-        record.admit(id, self.attempted, call.codec, &call.body)
+        let id = Id { service: self.service, method: call.method, key: std::mem::take(&mut self.key.bytes) };
+        record.admit(id, self.key.attempted, call.codec, &call.body)
     }
 }
 

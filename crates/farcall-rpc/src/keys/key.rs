@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use farcall_core::{Certainty, Code, MethodDescriptor, RpcError, limits};
-use farcall_wire::KeyMoment;
+use farcall_wire::{CallKey, KeyMoment};
 
 use crate::connection::random_id;
 use crate::context::Peer;
@@ -116,9 +116,9 @@ impl Key {
         Ok(!method.traits.idempotent)
     }
 
-    /// An attempt is about to be sent to this peer; `None` for a provider in this process. Says when the first
-    /// one was, if it may have run.
-    pub(crate) fn attempt(&self, peer: Option<&Peer>) -> Result<(Attempt, Option<KeyMoment>), RpcError> {
+    /// An attempt is about to be sent to this peer; `None` for a provider in this process. What goes with it says
+    /// when the first one was, if it may have run.
+    pub(crate) fn attempt(&self, peer: Option<&Peer>) -> Result<(Attempt, Box<CallKey>), RpcError> {
         let seen = peer.and_then(|peer| peer.keys);
         let mut memory = self.memory();
         let attempted = match &mut memory.first {
@@ -139,7 +139,7 @@ impl Key {
             }
         };
         memory.flying += 1;
-        Ok((Attempt { key: self.clone(), open: true }, attempted))
+        Ok((Attempt { key: self.clone(), open: true }, Box::new(CallKey { bytes: self.0.bytes.clone(), attempted })))
     }
 
     /// The failure of an attempt as one of the call: what is known of all attempts.
@@ -220,16 +220,22 @@ mod tests {
         Peer { address: "tcp://h:1".into(), software: String::new(), incarnation: 1, keys }
     }
 
+    /// What an attempt says of earlier ones.
+    fn sent(key: &Key, peer: &Peer) -> Option<KeyMoment> {
+        key.attempt(Some(peer)).unwrap().1.attempted
+    }
+
     #[test]
     fn a_key_remembers_the_attempts_that_may_have_run() {
         let (key, here) = (Key::new(), peer(Some(1)));
-        let (attempt, attempted) = key.attempt(Some(&here)).unwrap();
-        assert_eq!(attempted, None);
+        let (attempt, sent) = key.attempt(Some(&here)).unwrap();
+        assert_eq!(sent.attempted, None);
         attempt.ended(Certainty::NotExecuted);
-        let (attempt, attempted) = key.attempt(Some(&here)).unwrap();
-        assert_eq!(attempted, None, "the first is known not to have run");
+        let (attempt, sent) = key.attempt(Some(&here)).unwrap();
+        assert_eq!(sent.attempted, None, "the first is known not to have run");
         drop(attempt);
-        let (again, attempted) = key.clone().attempt(Some(&here)).unwrap();
+        let (again, sent) = key.clone().attempt(Some(&here)).unwrap();
+        let attempted = sent.attempted;
         assert!(attempted.is_some_and(|moment| moment.record == 1 && (4000..=5000).contains(&moment.ms)), "{attempted:?}");
         again.ended(Certainty::NotSent);
         let e = key.settle(RpcError::not_sent(Code::Unavailable, "nobody listens"));
@@ -250,12 +256,12 @@ mod tests {
     fn a_new_hello_tells_the_time_of_the_first_attempt_better() {
         let key = Key::new();
         drop(key.attempt(Some(&peer(Some(1)))).unwrap());
-        let (_, old) = key.attempt(Some(&peer(Some(1)))).unwrap();
+        let old = sent(&key, &peer(Some(1)));
         let mut again = peer(Some(1));
         again.keys.as_mut().unwrap().moment.ms += 3_600_000;
-        let (_, new) = key.attempt(Some(&again)).unwrap();
+        let new = sent(&key, &again);
         assert!(new.unwrap().ms > old.unwrap().ms + 3_500_000, "{old:?} {new:?}");
-        let (_, kept) = key.attempt(Some(&peer(Some(1)))).unwrap();
+        let kept = sent(&key, &peer(Some(1)));
         assert_eq!(kept, new);
     }
 
@@ -263,8 +269,8 @@ mod tests {
     fn an_attempt_on_its_way_may_run() {
         let (key, here) = (Key::new(), peer(Some(1)));
         let (first, _) = key.attempt(Some(&here)).unwrap();
-        let (second, attempted) = key.attempt(Some(&here)).unwrap();
-        assert!(attempted.is_some());
+        let (second, sent) = key.attempt(Some(&here)).unwrap();
+        assert!(sent.attempted.is_some());
         second.ended(Certainty::NotExecuted);
         let e = || RpcError::not_executed(Code::ResourceExhausted, "full");
         assert_eq!(key.settle(e()).certainty(), Certainty::MaybeExecuted);
@@ -282,8 +288,7 @@ mod tests {
             assert!(e.message().contains(said) && e.message().contains("forget()"), "{e}");
         }
         key.forget();
-        let (_, attempted) = key.attempt(Some(&peer(Some(2)))).unwrap();
-        assert_eq!(attempted, None);
+        assert_eq!(sent(&key, &peer(Some(2))), None);
     }
 
     #[test]
