@@ -449,6 +449,9 @@ fn a_first_call_that_has_to_connect_and_a_blocking_caller() {
         let key = Key::new();
         let lazy = VaultClient::connect(server.address()).lazy().unwrap();
         assert_eq!(lazy.enter(1).key(&key).await.unwrap(), 1);
+        // Refused before it is sent; the attempt before may have run, and did.
+        let e = lazy.enter(1).key(&key).wait().unwrap_err();
+        assert_eq!(e.rpc().unwrap().certainty(), Certainty::MaybeExecuted, "{e}");
         let (address, again) = (server.address().to_string(), key.clone());
         let thread = std::thread::spawn(move || VaultClient::connect(address).wait().unwrap().enter(1).key(&again).wait().unwrap());
         until("the thread to end", || thread.is_finished()).await;

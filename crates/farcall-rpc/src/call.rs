@@ -159,7 +159,11 @@ impl<M: Method> Call<M> {
     pub fn wait(mut self) -> Reply<M::Out, M::Err> {
         match self.block() {
             Ok(reply) => reply,
-            Err(e) => Err(e.with_method(name::<M>()).into()),
+            Err(e) => {
+                let key = self.extra.as_ref().and_then(|extra| extra.key.as_ref());
+                let e = key.map_or(e.clone(), |key| key.settle(e));
+                Err(e.with_method(name::<M>()).into())
+            }
         }
     }
 
