@@ -228,10 +228,6 @@ pub trait Runner: Send {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// Empties the slot.
     fn clear(&mut self);
-    /// Whether the pending handler may be dropped when its caller goes away; `None`: as the method says.
-    fn may_be_dropped(&self) -> Option<bool> {
-        None
-    }
     /// Takes a pending handler out of the slot.
     fn park(&mut self) -> Box<dyn ParkedHandler>;
 }
@@ -241,6 +237,10 @@ pub trait Runner: Send {
 pub trait ParkedHandler: Send {
     /// Polls it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Whether it may be dropped when its caller goes away; `None`: as the method says.
+    fn may_be_dropped(&self) -> Option<bool> {
+        None
+    }
 }
 
 struct Slot<P, F, Fut> {

@@ -393,9 +393,9 @@ impl Driver {
             Ok(Poll::Ready(())) => self.ended_call(ending),
             Ok(Poll::Pending) => {
                 let traits = skeleton.descriptor().methods[method as usize].traits;
-                let cancel = runner.may_be_dropped().unwrap_or(traits.cancel && !oneway);
-                let entry =
-                    Entry { handler: runner.park(), context: self.current.context.clone(), id, oneway, service, method, cancel, since };
+                let handler = runner.park();
+                let cancel = handler.may_be_dropped().unwrap_or(traits.cancel && !oneway);
+                let entry = Entry { handler, context: self.current.context.clone(), id, oneway, service, method, cancel, since };
                 if cancel && let Some(at) = expires {
                     self.parked_expiry = self.parked_expiry.min(at);
                 }

@@ -23,11 +23,11 @@ pub(crate) struct Keyed<'a> {
     turn: Turn,
 }
 
-/// What a call with a key does here.
+/// What a call with a key does here. Nothing is written before it is polled: only then is it inside its context.
 enum Turn {
     Runs(Runs),
     Waits(Waits),
-    /// It has its answer.
+    Answers(Answers),
     Over,
 }
 
@@ -55,8 +55,8 @@ impl Runner for Keyed<'_> {
                 self.inner.start(call);
             }
             Ok(Admitted::Wait(reply)) => self.turn = Turn::Waits(Waits::new(call, reply)),
-            Ok(Admitted::Answer(reply)) => answer(&call, &reply),
-            Err(error) => call.fail(&error),
+            Ok(Admitted::Answer(reply)) => self.turn = Turn::Answers(Answers { call, answer: Ok(reply) }),
+            Err(error) => self.turn = Turn::Answers(Answers { call, answer: Err(error) }),
         }
     }
 
@@ -70,6 +70,7 @@ impl Runner for Keyed<'_> {
                 }
             }),
             Turn::Waits(waits) => waits.poll(cx),
+            Turn::Answers(answers) => answers.poll(cx),
             Turn::Over => Poll::Ready(()),
         }
     }
@@ -78,15 +79,11 @@ impl Runner for Keyed<'_> {
         self.inner.clear();
     }
 
-    /// What runs may not, whoever waits may.
-    fn may_be_dropped(&self) -> Option<bool> {
-        Some(matches!(self.turn, Turn::Waits(_)))
-    }
-
     fn park(&mut self) -> Box<dyn ParkedHandler> {
         match std::mem::replace(&mut self.turn, Turn::Over) {
             Turn::Runs(runs) => Box::new(Parked { handler: self.inner.park(), runs }),
             Turn::Waits(waits) => Box::new(waits),
+            Turn::Answers(answers) => Box::new(answers),
             Turn::Over => self.inner.park(),
         }
     }
@@ -102,6 +99,10 @@ impl ParkedHandler for Parked {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let handler = &mut self.handler;
         self.runs.poll(|panicked| if panicked { Poll::Ready(()) } else { handler.poll(cx) })
+    }
+
+    fn may_be_dropped(&self) -> Option<bool> {
+        Some(false)
     }
 }
 
@@ -187,6 +188,26 @@ impl ParkedHandler for Waits {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let reply = ready!(self.reply.as_mut().poll(cx));
         answer(&self.call, &reply);
+        Poll::Ready(())
+    }
+
+    fn may_be_dropped(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+/// A call that does not run.
+struct Answers {
+    call: Incoming,
+    answer: Result<Kept, RpcError>,
+}
+
+impl ParkedHandler for Answers {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        match &self.answer {
+            Ok(reply) => answer(&self.call, reply),
+            Err(error) => self.call.fail(error),
+        }
         Poll::Ready(())
     }
 }
