@@ -1,5 +1,5 @@
-//! Idempotency keys over real sockets: whatever is cut when, a call with a key runs once, and who cannot be
-//! told whether it ran is told that.
+//! Idempotency keys over real sockets: whatever is cut when, a call with a key runs once, and who
+//! cannot be told whether it ran is told that.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -183,7 +183,8 @@ fn a_lost_reply_is_had_by_calling_again_and_nothing_runs_twice() {
             payment.status(7).await.unwrap();
             wire.lose_replies(true);
             let lost = payment.pay(order(7, 2)).key(&key).send();
-            // In the first round it runs; in the others nothing tells when it was answered, nor does it matter.
+            // In the first round it runs; in the others nothing tells when it was answered, nor
+            // does it matter.
             until("the order to be paid", || till.paid.load(Ordering::SeqCst) == 1).await;
             wire.cut();
             let e = lost.await.unwrap_err();

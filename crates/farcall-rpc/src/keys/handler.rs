@@ -23,7 +23,8 @@ pub(crate) struct Keyed<'a> {
     turn: Turn,
 }
 
-/// What a call with a key does here. Nothing is written before it is polled: only then is it inside its context.
+/// What a call with a key does here. Nothing is written before it is polled: only then is it inside
+/// its context.
 enum Turn {
     Runs(Runs),
     Waits(Waits),

@@ -13,14 +13,14 @@ use crate::context::Peer;
 /// Makes a call that may not run twice safe to make again: [`Call::key`](crate::Call::key).
 ///
 /// The provider remembers the reply of a call with a key. If a call ends with
-/// [`Certainty::MaybeExecuted`] because its connection was cut or its time was over, call again with
-/// the same key and the same arguments: it waits for the attempt that still runs, or gets the reply of the
-/// one that ran, or is the first to run.
+/// [`Certainty::MaybeExecuted`] because its connection was cut or its time was over, call again
+/// with the same key and the same arguments: it waits for the attempt that still runs, or gets the
+/// reply of the one that ran, or is the first to run.
 ///
-/// Clones are the same key. A key remembers to which provider it was first sent and when, so that a call which
-/// the provider can no longer tell to be new, because it was started again, is another one or has had to
-/// forget, is refused with [`Code::FailedPrecondition`] and never run a second time. While an
-/// attempt may have run, so says the certainty of every later failure.
+/// Clones are the same key. A key remembers to which provider it was first sent and when, so that a
+/// call which the provider can no longer tell to be new, because it was started again, is another
+/// one or has had to forget, is refused with [`Code::FailedPrecondition`] and never run a second
+/// time. While an attempt may have run, so says the certainty of every later failure.
 #[derive(Clone)]
 pub struct Key(Arc<Inner>);
 
@@ -41,8 +41,8 @@ struct Memory {
 
 struct First {
     at: Instant,
-    /// The same by the clock of the provider's record, or a little earlier; `None` for a provider in this
-    /// process.
+    /// The same by the clock of the provider's record, or a little earlier; `None` for a provider
+    /// in this process.
     moment: Option<KeyMoment>,
     peer: String,
 }
@@ -55,8 +55,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// A moment of ours by the record's clock, or a little earlier: a hello is read after it was written,
-    /// and clocks run apart by less than a thousandth of the time since or before.
+    /// A moment of ours by the record's clock, or a little earlier: a hello is read after it was
+    /// written, and clocks run apart by less than a thousandth of the time since or before.
     fn moment(self, at: Instant) -> KeyMoment {
         let since = at.saturating_duration_since(self.at).as_millis() as u64;
         let before = self.at.saturating_duration_since(at).as_micros().div_ceil(1000) as u64;
@@ -72,9 +72,10 @@ impl Key {
         Key::of(random_id().as_slice())
     }
 
-    /// A key of 1 to 64 bytes that is known beforehand, such as the number of an order: for a call that is
-    /// made again by a program that was started again. It must name what is to be done once for all
-    /// callers of the provider; nobody else should be able to guess it, or they could read the reply.
+    /// A key of 1 to 64 bytes that is known beforehand, such as the number of an order: for a call
+    /// that is made again by a program that was started again. It must name what is to be done once
+    /// for all callers of the provider; nobody else should be able to guess it, or they could read
+    /// the reply.
     ///
     /// A new `Key` remembers nothing: after a restart of both sides, or when the provider has
     /// forgotten ([`Limits::key_time`](farcall_core::Limits)), a call with it runs again.
@@ -97,8 +98,8 @@ impl Key {
         &self.0.bytes
     }
 
-    /// Forgets all attempts: the next call with this key is a first one, at whichever provider. For when you
-    /// have found out by other means that nothing ran, or accept that it runs twice.
+    /// Forgets all attempts: the next call with this key is a first one, at whichever provider. For
+    /// when you have found out by other means that nothing ran, or accept that it runs twice.
     pub fn forget(&self) {
         *self.memory() = Memory::default();
     }
@@ -107,7 +108,8 @@ impl Key {
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a call of this method is sent with its key: not if running it twice is the same as once.
+    /// Whether a call of this method is sent with its key: not if running it twice is the same as
+    /// once.
     pub(crate) fn serves(method: &MethodDescriptor) -> Result<bool, RpcError> {
         if method.traits.oneway {
             let why = "a one-way call has no reply to be kept: make the method two-way, or call it without a key";
@@ -116,15 +118,16 @@ impl Key {
         Ok(!method.traits.idempotent)
     }
 
-    /// An attempt is about to be sent to this peer; `None` for a provider in this process. What goes with it says
-    /// when the first one was, if it may have run.
+    /// An attempt is about to be sent to this peer; `None` for a provider in this process. What
+    /// goes with it says when the first one was, if it may have run.
     pub(crate) fn attempt(&self, peer: Option<&Peer>) -> Result<(Attempt, Box<CallKey>), RpcError> {
         let seen = peer.and_then(|peer| peer.keys);
         let mut memory = self.memory();
         let attempted = match &mut memory.first {
             Some(first) => match (&mut first.moment, seen) {
                 (Some(moment), Some(seen)) if moment.record == seen.moment.record => {
-                    // The later of two bounds is the better one: a new connection's hello is a fresh look at the clock.
+                    // The later of two bounds is the better one: a new connection's hello is a
+                    // fresh look at the clock.
                     moment.ms = moment.ms.max(seen.moment(first.at).ms);
                     Some(*moment)
                 }

@@ -2,8 +2,9 @@
 //!
 //! The caller's [`Key`] remembers where and when it was first sent; the provider's [`Record`]
 //! remembers, in bounded room, the calls that came with a key and their replies; [`Keyed`] stands
-//! between the driver and a handler and lets it run, wait for the attempt that runs, or answers from
-//! the record. Why it is so, and what it does not promise: `docs/decisions/idempotency-keys.md`.
+//! between the driver and a handler and lets it run, wait for the attempt that runs, or answers
+//! from the record. Why it is so, and what it does not promise:
+//! `docs/decisions/idempotency-keys.md`.
 
 mod handler;
 mod key;

@@ -1,8 +1,8 @@
 //! What a server remembers of the calls that came with a key.
 //!
 //! Bounded by number, bytes and time; the oldest replies go first, a call that runs is never
-//! forgotten. So that a forgotten call is not taken for a new one, the record also keeps the moment before
-//! which it may have forgotten something: a repeated call says when it was first sent.
+//! forgotten. So that a forgotten call is not taken for a new one, the record also keeps the moment
+//! before which it may have forgotten something: a repeated call says when it was first sent.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{HashMap, RandomState};
@@ -29,7 +29,8 @@ pub(crate) struct Record {
     keys: usize,
     key_bytes: usize,
     key_time: Duration,
-    /// Tells other arguments from the same. Seeded at random, so that nobody can make two that collide.
+    /// Tells other arguments from the same. Seeded at random, so that nobody can make two that
+    /// collide.
     arguments: RandomState,
     book: Mutex<Book>,
 }
@@ -88,7 +89,8 @@ pub(super) enum Admitted {
     Answer(Kept),
 }
 
-/// A call in the record that runs. Dropped before its end it may have run, and so it is written down.
+/// A call in the record that runs. Dropped before its end it may have run, and so it is written
+/// down.
 pub(super) struct Running {
     record: Arc<Record>,
     id: Arc<Id>,
@@ -206,7 +208,8 @@ impl Book {
 }
 
 impl Running {
-    /// It has ended so. A reply that says it did not run is told to those who wait for it, and is not kept.
+    /// It has ended so. A reply that says it did not run is told to those who wait for it, and is
+    /// not kept.
     pub(super) fn ended(mut self, finish: Option<Finish>, reply: Kept) {
         match finish {
             Some(Finish::Failed(_, certainty)) if certainty.is_safe_to_retry() => self.record.withdraw(&self.id),
@@ -395,7 +398,8 @@ mod tests {
         let record = record(1, 1 << 20, Duration::from_secs(600));
         let before = record.now();
         end(&record, "a", 1);
-        // Its moment is not before that of `a`, so nothing that began then is forgotten: it never came.
+        // Its moment is not before that of `a`, so nothing that began then is forgotten: it never
+        // came.
         assert!(admit(&record, "b", Some(before)).is_ok_and(|a| matches!(a, Admitted::Answer(_) | Admitted::Run(_))));
         let e = admit(&record, "a", Some(before)).err().unwrap();
         assert_eq!((e.code(), e.certainty()), (Code::FailedPrecondition, Certainty::MaybeExecuted));

@@ -1,5 +1,5 @@
-//! The wire between the desk and the till, and it is a bad one: it is cut again and again, and each time
-//! answers are lost whose payments were made.
+//! The wire between the desk and the till, and it is a bad one: it is cut again and again, and each
+//! time answers are lost whose payments were made.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
