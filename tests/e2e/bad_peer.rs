@@ -13,7 +13,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use farcall::prelude::*;
 use farcall::{Limits, Stage};
-use farcall_wire::{Bind, Failure, Frame, Header, Hello, Kind, Preface, Session, control, flags, get_frame, status};
+use farcall_wire::{
+    Bind, CallKey, CallOptions, Failure, Frame, Header, Hello, KeyMoment, Kind, Preface, Session, control, flags, get_frame, status, tag,
+};
 use tokio::sync::Semaphore;
 
 use crate::cli;
@@ -706,4 +708,45 @@ fn a_panicking_handler_answers_that_call_only() {
             &["Echo.panic: the handler panicked: the till is on fire", "code       Internal", "stage      in the handler"],
         );
     });
+}
+
+/// A call of `Echo.echo` with these options.
+fn call_with(id: u32, options: &CallOptions) -> Vec<u8> {
+    frame(Kind::Call, flags::OPTIONS, 0, id, &[&[0; 4][..], &options.encode(), &[1, 7]].concat())
+}
+
+#[test]
+fn a_peer_that_says_strange_things_of_its_keys() {
+    let keyed = |record| {
+        let attempted = Some(KeyMoment { record, ms: u64::MAX });
+        CallOptions { key: Some(Box::new(CallKey { bytes: b"k"[..].into(), attempted })), ..CallOptions::default() }
+    };
+    let failure = |frame: Frame| Failure::decode(&frame.payload).unwrap().into_error();
+    let house = House::open(Limits::default());
+    let mut raw = house.socket();
+    raw.say_hello();
+    let keys = raw.hear_hello().keys.unwrap();
+    raw.bind();
+    // An attempt at another record; then one that was made in this one's future, which is its own affair.
+    raw.send(&call_with(0, &keyed(!keys.record)));
+    let e = failure(raw.frame_of(Kind::Reply));
+    assert_eq!((e.code(), e.certainty()), (Code::FailedPrecondition, Certainty::MaybeExecuted), "{e}");
+    raw.send(&call_with(1, &keyed(keys.record)));
+    assert_eq!(raw.frame_of(Kind::Reply).payload[..], [1, 7]);
+    // An attempt without a key.
+    let block = [&[18, tag::ATTEMPTED, 16][..], &[0; 16]].concat();
+    raw.send(&frame(Kind::Call, flags::OPTIONS, 0, 2, &[&[0; 4][..], &block, &[1, 7]].concat()));
+    let e = failure(raw.frame_of(Kind::Reply));
+    assert_eq!((e.code(), e.certainty()), (Code::InvalidArgument, Certainty::NotExecuted), "{e}");
+    house.still_answers();
+
+    let without = House::open(Limits { keys: 0, ..Limits::default() });
+    let mut raw = without.socket();
+    raw.say_hello();
+    assert_eq!(raw.hear_hello().keys, None);
+    raw.bind();
+    raw.send(&call_with(0, &keyed(7)));
+    let e = failure(raw.frame_of(Kind::Reply));
+    assert_eq!((e.code(), e.certainty()), (Code::Unimplemented, Certainty::MaybeExecuted), "{e}");
+    without.still_answers();
 }

@@ -4,6 +4,7 @@ mod bad_peer;
 mod cli;
 mod corners;
 mod fair;
+mod keys;
 mod layers;
 mod lifecycle;
 mod pressure;

@@ -426,6 +426,7 @@ fn raw_echo(deadline: Duration) -> RawCall {
         args: Bytes::from_static(&[0]),
         metadata: Metadata::default(),
         deadline: Some(deadline),
+        key: None,
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) struct Call {
     pub(crate) version: Option<String>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) metadata: Metadata,
+    pub(crate) key: Option<String>,
     pub(crate) timeout: Duration,
 }
 
@@ -99,6 +100,8 @@ A one-way method has no result, not even an error: the command ends once the pro
 options:
   --deadline TIME      for the call: 500ms, 2s, 1m; default 10s
   --meta KEY=VALUE     metadata beside the arguments; may be repeated
+  --key KEY            idempotency key, 1 to 64 bytes: while the provider remembers it, 10 minutes by
+                       default, the same call with the same key is answered and not run again
   --group NAME         if SERVICE is served in several groups
   --service-version V  if SERVICE is served in several versions
   --timeout TIME       to connect, and again to get the description; default 5s
@@ -143,7 +146,7 @@ fn describe(mut args: Parser) -> Result<Command, Failure> {
 
 fn call(mut args: Parser) -> Result<Command, Failure> {
     const USAGE: &str = "farcall call ADDR SERVICE.METHOD ['JSON']";
-    let (mut group, mut version, mut deadline, mut timeout) = (None, None, None, TIMEOUT);
+    let (mut group, mut version, mut key, mut deadline, mut timeout) = (None, None, None, None, TIMEOUT);
     let mut metadata = Metadata::default();
     let mut values = Vec::new();
     while let Some(arg) = next(&mut args)? {
@@ -153,6 +156,7 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
             Arg::Long("timeout") => timeout = time("--timeout", &mut args)?,
             Arg::Long("group") => group = Some(value(&mut args)?),
             Arg::Long("service-version") => version = Some(value(&mut args)?),
+            Arg::Long("key") => key = Some(value(&mut args)?),
             Arg::Long("meta") => add_metadata(&mut metadata, &value(&mut args)?)?,
             Arg::Value(value) => values.push(text(value)?),
             Arg::Short(digit @ '0'..='9') => {
@@ -161,7 +165,7 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
                 )));
             }
             other => {
-                let known = ["help", "deadline", "timeout", "group", "service-version", "meta"];
+                let known = ["help", "deadline", "timeout", "group", "service-version", "meta", "key"];
                 return Err(unknown(&other, &known, "farcall call --help"));
             }
         }
@@ -182,7 +186,7 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
         return Err(usage(format!("{more:?} is one too many; is the JSON in single quotes? {USAGE}")));
     }
     let (service, method) = (service.to_owned(), method.to_owned());
-    Ok(Command::Call(Call { address, service, method, arguments, group, version, deadline, metadata, timeout }))
+    Ok(Command::Call(Call { address, service, method, arguments, group, version, deadline, metadata, key, timeout }))
 }
 
 fn usage(why: impl Into<String>) -> Failure {
@@ -288,7 +292,8 @@ mod tests {
 
     #[test]
     fn options_stand_anywhere() {
-        let call = call_of("call --deadline 2s tcp://h:1 --meta a=b=c P.pay --meta=d= -");
+        let call = call_of("call --deadline 2s tcp://h:1 --meta a=b=c P.pay --key order-17 --meta=d= -");
+        assert_eq!(call.key.as_deref(), Some("order-17"));
         assert_eq!((call.deadline, &call.arguments), (Some(Duration::from_secs(2)), &Arguments::Stdin));
         assert_eq!(call.metadata.iter().collect::<Vec<_>>(), [("a", "b=c"), ("d", "")]);
         assert_eq!(call_of("call tcp://h:1 P.add -- -5").arguments, Arguments::Text("-5".into()));

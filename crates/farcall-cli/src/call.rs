@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use farcall::{Code, CodecId, Invoke, RawCall, RawReply, RpcError, Stage};
+use farcall::{Code, CodecId, Invoke, Key, RawCall, RawReply, RpcError, Stage};
 
 use crate::args::{Arguments, Call};
 use crate::failure::Failure;
@@ -15,6 +15,7 @@ pub(crate) async fn run(options: Call) -> Result<String, Failure> {
     if let Some(written) = &written {
         json::check(written).map_err(Failure::Usage)?;
     }
+    let key = options.key.map(Key::named).transpose().map_err(|e| Failure::Usage(format!("--key: {}", e.message())))?;
     let (meta, services) = provider::ask(&options.address, options.timeout).await?;
     let target = (options.service.as_str(), options.method.as_str());
     let service = find::service(&services, target, options.group.as_deref(), options.version.as_deref())?;
@@ -28,8 +29,10 @@ pub(crate) async fn run(options: Call) -> Result<String, Failure> {
         args: args.clone().into(),
         metadata: options.metadata,
         deadline: options.deadline,
+        key,
     };
-    let reply = meta.channel().invoke(call).await.map_err(|e| failed(e, &args))?;
+    let keyed = call.key.is_some();
+    let reply = meta.channel().invoke(call).await.map_err(|e| failed(e, &args, keyed))?;
     if method.oneway {
         // Frames are handled in order: once this is answered, the provider has the call.
         meta.services().deadline(options.timeout).await?;
@@ -60,12 +63,12 @@ fn pretty(body: &[u8]) -> Result<String, Failure> {
 
 /// A provider that cannot read an argument says at which line and column of the JSON; which argument
 /// that is can be told here, where the JSON is.
-fn failed(error: RpcError, args: &str) -> Failure {
+fn failed(error: RpcError, args: &str, keyed: bool) -> Failure {
     let place = match (error.code(), error.stage()) {
         (Code::InvalidArgument, Some(Stage::Decode)) => line_and_column(error.message()).and_then(|(l, c)| json::value_at(args, l, c)),
         _ => None,
     };
-    Failure::Rpc { error, place }
+    Failure::Rpc { error, place, keyed }
 }
 
 fn line_and_column(message: &str) -> Option<(usize, usize)> {

@@ -17,6 +17,8 @@ pub(crate) enum Failure {
         error: RpcError,
         /// The argument that the provider could not read, if it said which.
         place: Option<String>,
+        /// It was called with a key.
+        keyed: bool,
     },
     /// The method answered with its own error: JSON.
     App(String),
@@ -37,7 +39,7 @@ impl Failure {
 
 impl From<RpcError> for Failure {
     fn from(error: RpcError) -> Failure {
-        Failure::Rpc { error, place: None }
+        Failure::Rpc { error, place: None, keyed: false }
     }
 }
 
@@ -45,23 +47,24 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Usage(why) => writeln!(f, "farcall: {}", plain(why)),
-            Failure::Rpc { error, place } => rpc(f, error, place.as_deref()),
+            Failure::Rpc { error, place, keyed } => rpc(f, error, place.as_deref(), *keyed),
             Failure::App(json) => writeln!(f, "{json}"),
             Failure::Io(e) => writeln!(f, "farcall: {e}"),
         }
     }
 }
 
-fn rpc(f: &mut fmt::Formatter<'_>, e: &RpcError, place: Option<&str>) -> fmt::Result {
+fn rpc(f: &mut fmt::Formatter<'_>, e: &RpcError, place: Option<&str>, keyed: bool) -> fmt::Result {
     let method = e.method().map(|m| format!("{m}: ")).unwrap_or_default();
     writeln!(f, "farcall: {}{}", plain(&method), plain(e.message()))?;
     if let Some(place) = place {
         writeln!(f, "  argument   {}", plain(place))?;
     }
     writeln!(f, "  code       {}", e.code())?;
-    let advice = match e.certainty().is_safe_to_retry() {
-        true => "calling again cannot run it twice",
-        false => "calling again may run it twice",
+    let advice = match (e.certainty().is_safe_to_retry(), keyed) {
+        (true, _) => "calling again cannot run it twice",
+        (false, false) => "calling again may run it twice",
+        (false, true) => "calling again with this key cannot run it twice while the provider remembers it",
     };
     writeln!(f, "  certainty  {} ({advice})", e.certainty())?;
     if let Some(stage) = e.stage() {

@@ -69,6 +69,15 @@ pub struct Limits {
     /// are gone included. Default 65 536. A further call is refused as `ResourceExhausted`,
     /// `NotExecuted`. Connections on several threads may each go over it by one.
     pub server_in_flight: usize,
+    /// Calls with an idempotency key that one server remembers. Default 10 000; further ones push the
+    /// oldest out. If all of them still run, one more is refused as `ResourceExhausted`,
+    /// `NotExecuted`. 0 = no keys are taken.
+    pub keys: usize,
+    /// Bytes of replies that one server keeps by key. Default 16 MiB; further ones push the oldest
+    /// out. Of a reply above a sixteenth of it is kept only that there was one.
+    pub key_bytes: usize,
+    /// How long a server keeps the reply of a call with a key. Default 10 min.
+    pub key_time: Duration,
 }
 
 /// The most calls in flight that call numbers can tell apart (16 bits of slot).
@@ -79,6 +88,8 @@ pub const MAX_CONNECTIONS: usize = 64;
 pub const FRAME_BEFORE_HELLO: usize = 64 << 10;
 /// The largest error message on the wire, in bytes; a longer one is cut.
 pub const ERROR_MESSAGE: usize = 8 << 10;
+/// The longest idempotency key, in bytes.
+pub const KEY: usize = 64;
 /// What a frame may hold beside its body: header, options and their lengths.
 pub const FRAME_OVERHEAD: usize = 1 << 10;
 
@@ -104,6 +115,9 @@ impl Default for Limits {
             reconnect_wait: Duration::from_secs(1),
             connections: 10_000,
             server_in_flight: MAX_IN_FLIGHT,
+            keys: 10_000,
+            key_bytes: 16 << 20,
+            key_time: Duration::from_secs(600),
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 use crate::channel::{Channel, Place, Wish};
 use crate::connection::{Bound, Connection, RoomPlace, Started};
 use crate::context::{Scoped, inherited};
+use crate::keys::{Attempt, Key};
 use crate::method::{Form, Method, Unformed, Upload};
 use crate::observer::{Ended, Outcome, Side};
 use crate::stream::{Pump, Received};
@@ -63,9 +64,19 @@ struct Extra {
     metadata: Metadata,
     trace: Option<Trace>,
     codec: CodecId,
+    key: Option<Key>,
+    /// With the key, on its way.
+    attempt: Option<Attempt>,
     invalid: Option<RpcError>,
     /// Chosen beforehand.
     connection: Option<Arc<Connection>>,
+}
+
+impl Extra {
+    fn options(&self) -> CallOptions {
+        let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone());
+        CallOptions { metadata, trace: self.trace, codec: self.codec, ..CallOptions::default() }
+    }
 }
 
 enum State<M: Method> {
@@ -136,13 +147,32 @@ impl<M: Method> Call<M> {
         self
     }
 
+    /// Sends an idempotency key: if the call ends with [`Certainty::MaybeExecuted`], it can be made again
+    /// with the same key and the same arguments without running twice. See [`Key`].
+    ///
+    /// On an idempotent method it does nothing, because none is needed; a one-way call refuses it. A
+    /// provider in this process is called once per key.
+    pub fn key(mut self, key: &Key) -> Self {
+        let extra = self.extra.get_or_insert_default();
+        match M::service().methods.get(M::INDEX as usize).map(Key::serves) {
+            Some(Ok(true)) => extra.key = Some(key.clone()),
+            Some(Err(e)) => extra.invalid = Some(e),
+            Some(Ok(false)) | None => {}
+        }
+        self
+    }
+
     /// Makes the call and blocks until it has ended. For programs and threads without a runtime and
     /// for blocking handlers; inside an async runtime it is an error
     /// ([`Code::FailedPrecondition`], not sent), because it would block the thread it needs.
     pub fn wait(mut self) -> Reply<M::Out, M::Err> {
         match self.block() {
             Ok(reply) => reply,
-            Err(e) => Err(e.with_method(name::<M>()).into()),
+            Err(e) => {
+                let key = self.extra.as_ref().and_then(|extra| extra.key.as_ref());
+                let e = key.map_or(e.clone(), |key| key.settle(e));
+                Err(e.with_method(name::<M>()).into())
+            }
         }
     }
 
@@ -345,14 +375,50 @@ impl<M: Method> Call<M> {
         if let Some(e) = extra.invalid.take() {
             return Err(e);
         }
-        let metadata = (!extra.metadata.is_empty()).then(|| extra.metadata.clone());
-        let options = CallOptions { metadata, trace: extra.trace.or(inherited), codec: extra.codec };
-        Ok((extra.codec, options.encode()))
+        extra.trace = extra.trace.or(inherited);
+        Ok((extra.codec, extra.options().encode()))
     }
 
     /// Gives the request to a connection.
     #[inline]
     fn queue(
+        &mut self,
+        connection: Arc<Connection>,
+        start: Start<'_>,
+        waker: &Waker,
+        room: &mut Option<RoomPlace>,
+    ) -> Result<Queued, RpcError> {
+        match self.extra.as_ref().and_then(|extra| extra.key.clone()) {
+            None => self.hand_over(connection, start, waker, room),
+            Some(key) => self.queue_keyed(&key, connection, start, waker, room),
+        }
+    }
+
+    /// The same with a key: what is known of earlier attempts goes with it, so its options are
+    /// encoded only now.
+    #[cold]
+    fn queue_keyed(
+        &mut self,
+        key: &Key,
+        connection: Arc<Connection>,
+        start: Start<'_>,
+        waker: &Waker,
+        room: &mut Option<RoomPlace>,
+    ) -> Result<Queued, RpcError> {
+        let (attempt, key) = key.attempt(Some(&connection.inner.peer))?;
+        let base = self.extra.as_ref().map(|extra| extra.options()).unwrap_or_default();
+        let options = CallOptions { key: Some(key), ..base }.encode();
+        let queued = self.hand_over(connection, Start { options: &options, ..start }, waker, room);
+        match (&queued, &mut self.extra) {
+            (Ok(Queued::Yes(_)), Some(extra)) => extra.attempt = Some(attempt),
+            (Err(e), _) => attempt.ended(e.certainty()),
+            (Ok(_), _) => attempt.ended(Certainty::NotSent),
+        }
+        queued
+    }
+
+    #[inline]
+    fn hand_over(
         &mut self,
         connection: Arc<Connection>,
         start: Start<'_>,
@@ -447,6 +513,7 @@ impl<M: Method> Call<M> {
             }
             context.trace = extra.trace.or(inherited);
             context.metadata = (!extra.metadata.is_empty()).then(|| Arc::new(extra.metadata.clone()));
+            extra.attempt = extra.key.as_ref().map(|key| key.attempt(None)).transpose()?.map(|(attempt, _)| attempt);
         }
         let Some(up) = self.up.take() else {
             return Err(RpcError::not_sent(Code::Internal, "this call has been made before"));
@@ -504,6 +571,22 @@ impl<M: Method> Call<M> {
         self.channel.observers().iter().for_each(|o| o.ended(&outcome));
     }
 
+    /// An attempt with a key has ended: what the caller learns covers earlier ones too.
+    #[cold]
+    fn settle(&mut self, answer: Answer) -> Answer {
+        let Some(Extra { key: Some(key), attempt, .. }) = self.extra.as_deref_mut() else { return answer };
+        if let Some(attempt) = attempt.take() {
+            attempt.ended(match &answer {
+                Answer::Failed(e) => e.certainty(),
+                Answer::Ok(_) | Answer::AppError(_) | Answer::Stream(_) => Certainty::MaybeExecuted,
+            });
+        }
+        match answer {
+            Answer::Failed(e) => Answer::Failed(key.settle(e)),
+            answered => answered,
+        }
+    }
+
     #[inline]
     fn end(&mut self, answer: Answer) -> Poll<Reply<M::Out, M::Err>> {
         let before = std::mem::replace(&mut self.state, State::Over);
@@ -523,6 +606,7 @@ impl<M: Method> Call<M> {
             State::Flying(connection, _) => Some(connection),
             _ => None,
         };
+        let answer = if self.extra.is_some() { self.settle(answer) } else { answer };
         Poll::Ready(self.decode(answer, connection))
     }
 }
@@ -602,6 +686,9 @@ impl<M: Method> Drop for Call<M> {
             State::Waiting(_) => Certainty::NotSent,
             State::Local(_) => Certainty::MaybeExecuted,
         };
+        if let Some(attempt) = self.extra.as_mut().and_then(|extra| extra.attempt.take()) {
+            attempt.ended(certainty);
+        }
         self.observe(Ended::Failed(Code::Cancelled, certainty), "");
     }
 }

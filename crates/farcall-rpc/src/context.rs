@@ -21,6 +21,8 @@ pub struct Peer {
     pub software: String,
     /// Grows with every start of its process.
     pub incarnation: u64,
+    /// Its record of idempotency keys, if it keeps one.
+    pub(crate) keys: Option<crate::keys::Seen>,
 }
 
 /// What is known of the call being handled. Empty outside of a handler.
@@ -67,6 +69,8 @@ pub(crate) enum Finish {
     Ok,
     AppError,
     Failed(Code, Certainty),
+    /// With the reply of another attempt with the same key.
+    Replayed,
 }
 
 /// What the driver lends to the thread while it polls a handler: the call's context, the buffer that

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use farcall_core::{CodecId, Metadata, RpcError, ServiceDescriptor};
 
+use crate::keys::Key;
 use crate::method::BoxFuture;
 
 /// A call whose arguments are encoded already.
@@ -23,6 +24,8 @@ pub struct RawCall {
     pub metadata: Metadata,
     /// Time for the call; `None` = the default.
     pub deadline: Option<Duration>,
+    /// The idempotency key, if any: see [`Call::key`](crate::Call::key).
+    pub key: Option<Key>,
 }
 
 /// What came back.

@@ -46,11 +46,18 @@ pub struct Incoming {
     /// The largest result that the caller takes.
     pub(crate) max_reply: usize,
     pub(crate) body: Bytes,
+    /// Streams flow beside the call.
+    pub(crate) streamed: bool,
     /// The stream of arguments, until the handler takes it.
     pub(crate) stream: Mutex<Option<Box<Received>>>,
 }
 
 impl Incoming {
+    /// Whether streams flow beside the call.
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.streamed
+    }
+
     /// Row of the method in the service's descriptor.
     #[inline]
     pub fn method(&self) -> u16 {
@@ -237,7 +244,7 @@ pub(crate) fn write_failure(replies: &mut Vec<u8>, id: u32, error: &RpcError) {
 }
 
 #[cold]
-fn result_too_large(len: usize, max: usize) -> RpcError {
+pub(crate) fn result_too_large(len: usize, max: usize) -> RpcError {
     RpcError::new(Code::ResourceExhausted, format!("the result is {len} bytes, the caller's limit `body` is {max}"))
 }
 
@@ -279,6 +286,10 @@ pub trait Runner: Send {
 pub trait ParkedHandler: Send {
     /// Polls it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Whether it may be dropped when its caller goes away; `None`: as the method says.
+    fn may_be_dropped(&self) -> Option<bool> {
+        None
+    }
 }
 
 struct Slot<P, F, Fut> {

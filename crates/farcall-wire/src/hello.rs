@@ -3,6 +3,7 @@
 use farcall_core::{Limits, limits};
 
 use crate::frame::{Violation, WHOLE};
+use crate::moment::KeyMoment;
 use crate::options::{Ascending, Cursor, put_entry, put_varint};
 use crate::table::MAX_ROWS;
 
@@ -100,6 +101,9 @@ pub struct Hello {
     pub features: u64,
     /// The software, for people: `farcall/0.1.0`.
     pub software: String,
+    /// The record that the sender keeps of calls with an idempotency key, and the time there; `None` if it
+    /// keeps none.
+    pub keys: Option<KeyMoment>,
 }
 
 mod tag {
@@ -108,6 +112,7 @@ mod tag {
     pub(super) const LIMITS: u8 = 6;
     pub(super) const FEATURES: u8 = 9;
     pub(super) const SOFTWARE: u8 = 13;
+    pub(super) const KEYS: u8 = 21;
 }
 
 impl Hello {
@@ -119,6 +124,7 @@ impl Hello {
             limits: PeerLimits::of(limits),
             features: 0,
             software: concat!("farcall/", env!("CARGO_PKG_VERSION")).to_owned(),
+            keys: None,
         }
     }
 
@@ -134,6 +140,9 @@ impl Hello {
             put_entry(&mut out, tag::FEATURES, &self.features.to_le_bytes());
         }
         put_entry(&mut out, tag::SOFTWARE, self.software.as_bytes());
+        if let Some(keys) = &self.keys {
+            put_entry(&mut out, tag::KEYS, &keys.to_bytes());
+        }
         out
     }
 
@@ -141,7 +150,7 @@ impl Hello {
     pub fn decode(payload: &[u8]) -> Result<Hello, Violation> {
         let broken = |what: &str| Violation(format!("the hello's {what} cannot be read"));
         let (mut session, mut incarnation, mut limits) = (None, None, None);
-        let (mut features, mut software) = (0, String::new());
+        let (mut features, mut software, mut keys) = (0, String::new(), None);
         let (mut entries, mut order) = (Cursor(payload), Ascending::default());
         while !entries.0.is_empty() {
             let (tag, value) = entries.entry().ok_or_else(|| broken("last entry"))?;
@@ -154,6 +163,7 @@ impl Hello {
                 tag::LIMITS => limits = Some(decode_limits(value).ok_or_else(|| broken("limits"))?),
                 tag::FEATURES => features = u64::from_le_bytes(value.try_into().map_err(|_| broken("features"))?),
                 tag::SOFTWARE => software = String::from_utf8_lossy(&value[..value.len().min(128)]).into_owned(),
+                tag::KEYS => keys = Some(KeyMoment::from_bytes(value).ok_or_else(|| broken("record of keys"))?),
                 odd if odd % 2 == 1 => {}
                 even => return Err(Violation(format!("hello entry {even} is not known here and may not be skipped"))),
             }
@@ -164,6 +174,7 @@ impl Hello {
             limits: limits.ok_or_else(|| broken("limits"))?,
             features,
             software,
+            keys,
         })
     }
 }
@@ -192,13 +203,15 @@ mod tests {
 
     #[test]
     fn a_hello_round_trips_and_every_cut_is_refused() {
-        let hello = Hello { features: 5, ..Hello::new([3; 16], 77, &Limits::default()) };
+        let keys = Some(KeyMoment { record: 9, ms: 10 });
+        let hello = Hello { features: 5, keys, ..Hello::new([3; 16], 77, &Limits::default()) };
         let wire = hello.encode();
         assert_eq!(Hello::decode(&wire).unwrap(), hello);
-        for cut in 0..wire.len() - 1 - hello.software.len() - 1 {
+        for cut in 0..wire.len() {
             if let Ok(short) = Hello::decode(&wire[..cut]) {
                 assert_eq!(short.session, hello.session, "cut {cut} reads as another hello");
                 assert!(short.features == 0 || short.features == 5);
+                assert!(short.keys.is_none());
             }
         }
         assert!(Hello::decode(&[]).is_err());

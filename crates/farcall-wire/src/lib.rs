@@ -12,6 +12,7 @@ mod failure;
 mod frame;
 mod hello;
 mod inbound;
+mod moment;
 mod options;
 mod outbound;
 mod outbuf;
@@ -24,7 +25,8 @@ pub use frame::{
 };
 pub use hello::{Hello, PeerLimits, SessionId};
 pub use inbound::{Inbound, Request, begin_reply, end_reply, reply_failure};
-pub use options::{CallOptions, tag};
+pub use moment::KeyMoment;
+pub use options::{CallKey, CallOptions, tag};
 pub use outbound::{Answer, Body, CallId, Delivered, GoAway, Item, NEVER, Outbound, Receiver, Sendable, Sender, Start, Streams, Waiting};
 pub use outbuf::OutBuf;
 pub use session::{Session, control};

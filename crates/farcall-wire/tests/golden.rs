@@ -5,8 +5,8 @@ use bytes::{Bytes, BytesMut};
 use farcall_core::schema::{Fingerprint, TypeSchema};
 use farcall_core::{Code, CodecId, Detail, Limits, Metadata, RpcError, ServiceDescriptor, Stage, Trace, compact};
 use farcall_wire::{
-    Answer, Bind, BindRow, Body, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, Kind, OutBuf, Outbound, PREFACE_LEN, PeerLimits,
-    Preface, Session, Start, Verdict, begin_reply, control, end_reply, flags, get_frame, reply_failure, status,
+    Answer, Bind, BindRow, Body, CallKey, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, KeyMoment, Kind, OutBuf, Outbound,
+    PREFACE_LEN, PeerLimits, Preface, Session, Start, Verdict, begin_reply, control, end_reply, flags, get_frame, reply_failure, status,
 };
 
 /// Hex text to bytes. `#` begins a comment.
@@ -202,6 +202,14 @@ const CALL_OPTIONS: &str = "
     04 01 01                                         # 4 codec: JSON
     5b 31 5d                                         # arguments \"[1]\"
 ";
+const CALL_KEY: &str = "
+    22 00 00 00 10 01 00 00 00 00 00 00              # 34 bytes, Call with OPTIONS, row 0, call 0
+    00 00 00 00                                      # no deadline
+    1c                                               # 28 bytes of options
+    06 08 6f 72 64 65 72 2d 31 37                    # 6 key: \"order-17\"
+    0a 10 01 02 03 04 05 06 07 08 e8 03 00 00 00 00 00 00   # 10 attempted: record 0x0807060504030201, not before its ms 1000
+    09                                               # arguments
+";
 const CALL_ONEWAY: &str = "
     05 00 00 00 10 04 01 00 00 00 00 00              # 5 bytes, Call with ONEWAY, row 1, call 0
     00 00 00 00                                      # no deadline
@@ -240,7 +248,10 @@ fn call() {
     let mut metadata = Metadata::default();
     metadata.set("tenant", "blu").unwrap();
     let trace = Some(Trace { trace_id: [0x74; 16], span_id: [0x70; 8], flags: 1 });
-    check_call(CALL_OPTIONS, 0, None, &CallOptions { metadata: Some(metadata), trace, codec: CodecId::Json }, b"[1]");
+    check_call(CALL_OPTIONS, 0, None, &CallOptions { metadata: Some(metadata), trace, codec: CodecId::Json, ..Default::default() }, b"[1]");
+    let attempted = Some(KeyMoment { record: 0x0807_0605_0403_0201, ms: 1000 });
+    let key = Some(Box::new(CallKey { bytes: b"order-17"[..].into(), attempted }));
+    check_call(CALL_KEY, 0, None, &CallOptions { key, ..Default::default() }, &[9]);
 }
 
 const REPLY_OK: &str = "

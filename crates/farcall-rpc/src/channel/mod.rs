@@ -74,7 +74,7 @@ impl Channel {
     }
 
     fn new(target: Target, config: Config) -> Channel {
-        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new() });
+        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new(), keys: None });
         Channel(Arc::new(Inner { target, config, services }))
     }
 
@@ -89,7 +89,7 @@ impl Channel {
     pub async fn over(link: Io, limits: Limits) -> Result<Channel, RpcError> {
         let address = link.peer();
         let handshake = establish(link, BytesMut::new(), &limits, &address).await?;
-        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new() });
+        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new(), keys: None });
         let (connection, driver) = Driver::new(handshake, services, Arc::default(), address);
         tokio::spawn(driver.run());
         let channel = Channel::remote(None, Config { limits, ..Config::default() });

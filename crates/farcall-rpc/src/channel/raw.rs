@@ -12,11 +12,13 @@ use super::Channel;
 use crate::call::{GRACE, to_ms};
 use crate::connection::{Bound, Connection, Started};
 use crate::invoke::{Invoke, RawCall, RawReply};
+use crate::keys::Key;
 use crate::method::BoxFuture;
 
 impl Invoke for Channel {
     fn invoke(&self, call: RawCall) -> BoxFuture<'_, Result<RawReply, RpcError>> {
-        Box::pin(async move {
+        let settle = call.key.clone();
+        let made = async move {
             let Some(method) = call.service.methods.get(call.method) else {
                 return Err(RpcError::not_sent(Code::InvalidArgument, format!("{} has no method {}", call.service.name, call.method)));
             };
@@ -25,12 +27,22 @@ impl Invoke for Channel {
                 let why = "a method with a stream needs its generated client";
                 return Err(RpcError::not_sent(Code::Unimplemented, why).with_method(call.service.full_name(call.method)));
             }
+            let key = match &call.key {
+                Some(key) => Key::serves(method)?.then_some(key),
+                None => None,
+            };
             let name = call.service.full_name(call.method);
             let since = Instant::now();
             let time = call.deadline.or(self.default_deadline());
             let connection = self.connection_within(time).await.map_err(|e| e.with_method(&name))?;
             let metadata = (!call.metadata.is_empty()).then(|| call.metadata.clone());
-            let options = farcall_wire::CallOptions { metadata, trace: None, codec: call.codec }.encode();
+            let mut options = farcall_wire::CallOptions { metadata, codec: call.codec, ..Default::default() };
+            let attempt = key.map(|key| key.attempt(Some(&connection.inner.peer))).transpose().map_err(|e| e.with_method(&name))?;
+            let attempt = attempt.map(|(attempt, key)| {
+                options.key = Some(key);
+                attempt
+            });
+            let options = options.encode();
             let left = || time.map(|time| to_ms(time.saturating_sub(since.elapsed())).max(1));
             let mut flight = Flight { connection, id: None };
             let mut room = None;
@@ -70,6 +82,12 @@ impl Invoke for Channel {
             if answer.is_ok() {
                 flight.id = None;
             }
+            if let Some(attempt) = attempt {
+                attempt.ended(match &answer {
+                    Ok(Some(Answer::Failed(e))) | Err(e) => e.certainty(),
+                    Ok(_) => farcall_core::Certainty::MaybeExecuted,
+                });
+            }
             match answer.map_err(|e| e.with_method(&name))? {
                 None => Ok(RawReply::Ok(bytes::Bytes::new())),
                 Some(Answer::Ok(body)) => Ok(RawReply::Ok(body)),
@@ -77,7 +95,8 @@ impl Invoke for Channel {
                 Some(Answer::Stream(_)) => Err(RpcError::new(Code::Internal, "a stream came back for a call without one")),
                 Some(Answer::Failed(e)) => Err(e.with_method(name)),
             }
-        })
+        };
+        Box::pin(async move { made.await.map_err(|e| settle.map_or(e.clone(), |key| key.settle(e))) })
     }
 }
 

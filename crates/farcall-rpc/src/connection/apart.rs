@@ -149,6 +149,10 @@ impl ParkedHandler for Apart {
         });
         Poll::Ready(())
     }
+
+    fn may_be_dropped(&self) -> Option<bool> {
+        Some(self.cancel)
+    }
 }
 
 impl Drop for Apart {

@@ -13,7 +13,8 @@ use super::detached::{Counted, Ending, observe};
 use super::driver::Driver;
 use super::parked::Entry;
 use crate::context::{Aside, Finish, Scoped, enter};
-use crate::skeleton::{Incoming, ParkedHandler, panicked, write_failure};
+use crate::keys::Keyed;
+use crate::skeleton::{Incoming, ParkedHandler, Runner, panicked, write_failure};
 use crate::stream::{Pump, Received};
 
 /// Calls whose deadline is further off are not worth a look at the clock each.
@@ -123,11 +124,28 @@ impl Driver {
         context.expires = expires.map(|at| self.inner.clock.instant(at));
         context.metadata = options.metadata.map(Arc::new);
         context.trace = options.trace;
-        let incoming = Incoming { id, oneway, method, codec: options.codec, max_reply: self.max_reply, body, stream: Mutex::new(stream) };
-        let runner = self.runners[service as usize].get_or_insert_with(|| {
+        let incoming = Incoming {
+            id,
+            oneway,
+            method,
+            codec: options.codec,
+            max_reply: self.max_reply,
+            body,
+            streamed: ending.streamed,
+            stream: Mutex::new(stream),
+        };
+        let runner = &mut **self.runners[service as usize].get_or_insert_with(|| {
             self.slow[service as usize] = vec![Slow::default(); skeleton.descriptor().methods.len()];
             skeleton.runner()
         });
+        let mut keyed;
+        let runner: &mut dyn Runner = match options.key {
+            None => runner,
+            Some(key) => {
+                keyed = Keyed::new(runner, self.services.keys.as_ref(), service, *key);
+                &mut keyed
+            }
+        };
         self.served = true;
         let slow = &mut self.slow[service as usize][method as usize];
         let waker = self.parked.next_waker();
@@ -178,7 +196,7 @@ impl Driver {
     /// Keeps a handler that was polled with [`next_waker`](super::parked::ParkedSet::next_waker).
     fn park(&mut self, handler: Box<dyn ParkedHandler>, ending: Ending, bytes: usize, expires: Option<u64>) {
         let Ending { id, oneway, service, method, since, streamed, .. } = ending;
-        let cancel = self.may_cancel(&ending);
+        let cancel = handler.may_be_dropped().unwrap_or_else(|| self.may_cancel(&ending));
         let context = self.current.context.clone();
         if cancel && let Some(at) = expires {
             self.parked_expiry = self.parked_expiry.min(at);
@@ -200,7 +218,8 @@ impl Driver {
     /// Runs a handler that would hold up others in a task of its own.
     #[cold]
     fn run_apart(&mut self, handler: Box<dyn ParkedHandler>, ending: Ending, bytes: usize, expires: Option<u64>, waker: &Waker) {
-        let mut apart = Apart::spawn(handler, self.current.context.clone(), self.may_cancel(&ending));
+        let cancel = handler.may_be_dropped().unwrap_or_else(|| self.may_cancel(&ending));
+        let mut apart = Apart::spawn(handler, self.current.context.clone(), cancel);
         // It may have ended on another thread meanwhile.
         std::mem::swap(&mut self.current.replies, self.replies.small());
         let polled = enter(&mut self.current, || catch_unwind(AssertUnwindSafe(|| apart.poll(&mut Context::from_waker(waker)))));

@@ -97,6 +97,7 @@ pub(super) fn observe(services: &Services, peer: &Peer, ending: &Ending, finish:
             Finish::Ok => Ended::Ok,
             Finish::AppError => Ended::AppError,
             Finish::Failed(code, certainty) => Ended::Failed(code, certainty),
+            Finish::Replayed => Ended::Replayed,
         },
     };
     for observer in &services.observers {

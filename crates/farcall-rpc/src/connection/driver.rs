@@ -15,7 +15,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farcall_core::error::display_duration;
 use farcall_core::{Code, RpcError, ServiceDescriptor};
@@ -34,6 +34,7 @@ use super::read::ReadBuf;
 use super::spin::Spin;
 use super::{Clock, Connection, Inner, Orders, Room, Shared, lost};
 use crate::context::{Current, Peer};
+use crate::keys::{Record, Seen};
 use crate::observer::Observer;
 use crate::skeleton::{Runner, Skeleton};
 
@@ -57,6 +58,8 @@ pub(super) const LINGER: Duration = Duration::from_millis(500);
 pub(crate) struct Services {
     pub(crate) skeletons: Vec<Arc<dyn Skeleton>>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
+    /// What is remembered of calls with an idempotency key.
+    pub(crate) keys: Option<Arc<Record>>,
 }
 
 impl Catalogue for Services {
@@ -171,7 +174,8 @@ impl Driver {
     /// Puts a driver on a link that has shaken hands. Run it as a task; it ends with the link.
     pub(crate) fn new(handshake: Handshake, services: Arc<Services>, running: Arc<Running>, address: String) -> (Connection, Driver) {
         let Handshake { link, rest, theirs, session } = handshake;
-        let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation });
+        let keys = theirs.keys.map(|moment| Seen { moment, at: Instant::now() });
+        let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation, keys });
         let max_frame = session.hello.limits.frame as usize;
         let (mut outbound, inbound) = (session.outbound, session.inbound);
         outbound.established(theirs.limits, address);

@@ -21,7 +21,7 @@ use farcall_wire::{CallId, Outbound, Sender, Start};
 use crate::context::Peer;
 pub(crate) use detached::Running;
 pub(crate) use driver::{Driver, Services};
-pub(crate) use handshake::{establish, last_words};
+pub(crate) use handshake::{establish, establish_provider, last_words, random_id};
 
 /// Milliseconds since the connection was made: what the session counts deadlines in.
 #[derive(Debug, Clone, Copy)]

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 pub use self::signals::StopSignals;
 use self::threads::Threads;
 use crate::connection::{Services, last_words};
+use crate::keys::Record;
 use crate::meta::{DescribeServer, Meta};
 use crate::method::BoxFuture;
 use crate::observer::Observer;
@@ -124,7 +125,7 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     for address in &builder.also {
         listeners.push(Listener::bind(&address.parse()?).await?);
     }
-    let services = Arc::new(Services { skeletons: builder.skeletons, observers: builder.observers });
+    let services = Arc::new(Services { skeletons: builder.skeletons, observers: builder.observers, keys: Record::new(&builder.limits) });
     let stop = watch::Sender::new(Stop::No);
     let live = watch::Sender::new(0);
     let farcall = Farcall::new(services, builder.limits.clone(), stop.subscribe());
