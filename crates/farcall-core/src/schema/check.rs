@@ -7,7 +7,7 @@ use super::{Def, Field, Kind, Payload, Ty, TypeSchema, Variant};
 
 /// Definitions in one schema.
 pub const MAX_DEFS: usize = 1024;
-/// Types, fields and variants in one schema, all together.
+/// Types, fields, variants and their aliases in one schema, all together.
 pub const MAX_NODES: usize = 1 << 14;
 /// How deep types may nest without a definition between: `Vec<Option<Vec<…>>>`.
 pub const MAX_TY_DEPTH: usize = 64;
@@ -61,9 +61,14 @@ impl Check {
     fn node(&mut self) -> Result<(), SchemaError> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return refuse(format!("more than {MAX_NODES} types, fields and variants"));
+            return refuse(format!("more than {MAX_NODES} types, fields, variants and aliases"));
         }
         Ok(())
+    }
+
+    /// A field or a variant, and its names.
+    fn named(&mut self, aliases: &[String]) -> Result<(), SchemaError> {
+        (0..=aliases.len()).try_for_each(|_| self.node())
     }
 
     fn ty(&mut self, ty: &Ty, depth: usize) -> Result<(), SchemaError> {
@@ -99,7 +104,7 @@ impl Check {
     fn fields(&mut self, fields: &[Field]) -> Result<(), SchemaError> {
         unique(fields.iter().map(|field| field.name.as_str()))?;
         for field in fields {
-            self.node()?;
+            self.named(&field.aliases)?;
             self.ty(&field.ty, 0)?;
         }
         Ok(())
@@ -107,8 +112,14 @@ impl Check {
 
     fn variants(&mut self, variants: &[Variant]) -> Result<(), SchemaError> {
         unique(variants.iter().map(|variant| variant.name.as_str()))?;
+        if variants.iter().filter(|variant| variant.other).count() > 1 {
+            return refuse("more than one variant stands for unknown ones");
+        }
         for variant in variants {
-            self.node()?;
+            self.named(&variant.aliases)?;
+            if variant.other && variant.payload != Payload::Unit {
+                return refuse(format!("`{}` stands for unknown variants, so it cannot hold anything", short(&variant.name)));
+            }
             match &variant.payload {
                 Payload::Unit => {}
                 Payload::Newtype(ty) => self.ty(ty, 0)?,

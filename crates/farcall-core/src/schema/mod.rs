@@ -8,8 +8,8 @@
 //!
 //! The fingerprint of a type is the first 16 bytes of the BLAKE3 hash of its *canonical layout*: exactly what decides
 //! the bytes of the compact codec and what they mean. Names of fields and variants are part of it (swapping two
-//! fields of one type is a change of meaning), names of types, docs, aliases, defaults, numbers and foreign names are
-//! not. Equal fingerprints: call. Different ones: compare the schemas, which costs a little time and no safety.
+//! fields of one type is a change of meaning), names of types, docs, aliases, defaults, what must be understood, which
+//! variant stands for unknown ones, numbers and foreign names are not: they matter only where the sides differ. Equal fingerprints: call. Different ones: compare the schemas, which costs a little time and no safety.
 //!
 //! The canonical layout is this byte string. `n` is a 32-bit little-endian number, `str` is `n` bytes of UTF-8
 //! after their count `n`.
@@ -159,6 +159,8 @@ pub struct Field {
     pub aliases: Vec<String>,
     /// Whether it may be missing in what is read.
     pub default: bool,
+    /// Whether a reader whose type lacks it must refuse the value, where it would skip another field.
+    pub must_understand: bool,
     /// Its doc comment.
     pub docs: String,
     /// Its number for formats that go by number, such as protobuf.
@@ -176,6 +178,8 @@ pub struct Variant {
     pub name: String,
     /// Earlier names it is still read under.
     pub aliases: Vec<String>,
+    /// Whether a reader takes variants that it does not know for this one. At most one does, and it holds nothing.
+    pub other: bool,
     /// Its doc comment.
     pub docs: String,
     /// Its number for formats that go by number.

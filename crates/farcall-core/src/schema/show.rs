@@ -84,29 +84,36 @@ fn describe_variant(variant: &Variant, defs: &[Def]) -> String {
             format!(" {{\n{fields}    }}")
         }
     };
-    let notes = notes(variant.tag, variant.foreign.as_deref(), &variant.aliases, false);
-    format!("{}    {}{payload},{notes}\n", doc_lines(&variant.docs, "    "), variant.name)
+    let mut notes = notes(variant.tag, variant.foreign.as_deref(), &variant.aliases);
+    notes.extend(variant.other.then(|| "stands for unknown ones".to_owned()));
+    format!("{}    {}{payload},{}\n", doc_lines(&variant.docs, "    "), variant.name, comment(&notes))
 }
 
 fn describe_field(field: &Field, defs: &[Def], indent: &str) -> String {
-    let notes = notes(field.tag, field.foreign.as_deref(), &field.aliases, field.default);
+    let mut notes = notes(field.tag, field.foreign.as_deref(), &field.aliases);
+    notes.extend(field.default.then(|| "may be missing".to_owned()));
+    notes.extend(field.must_understand.then(|| "must be understood".to_owned()));
     let (docs, ty) = (doc_lines(&field.docs, indent), type_name(&field.ty, defs));
-    format!("{docs}{indent}{}: {ty},{notes}\n", field.name)
+    format!("{docs}{indent}{}: {ty},{}\n", field.name, comment(&notes))
 }
 
 fn doc_lines(docs: &str, indent: &str) -> String {
     docs.lines().map(|line| format!("{indent}/// {line}\n")).collect()
 }
 
-/// What Rust has no place for, as a comment behind the line.
-fn notes(tag: Option<u32>, foreign: Option<&str>, aliases: &[String], default: bool) -> String {
+/// What Rust has no place for.
+fn notes(tag: Option<u32>, foreign: Option<&str>, aliases: &[String]) -> Vec<String> {
     let mut notes = Vec::new();
     notes.extend(tag.map(|tag| format!("number {tag}")));
     notes.extend(foreign.map(|name| format!("elsewhere `{name}`")));
     notes.extend(aliases.iter().map(|alias| format!("was `{alias}`")));
-    notes.extend(default.then(|| "may be missing".to_owned()));
-    if notes.is_empty() {
-        return String::new();
+    notes
+}
+
+/// Notes behind their line.
+fn comment(notes: &[String]) -> String {
+    match notes {
+        [] => String::new(),
+        _ => format!(" // {}", notes.join(", ")),
     }
-    format!(" // {}", notes.join(", "))
 }

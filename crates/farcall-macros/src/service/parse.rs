@@ -11,7 +11,7 @@ use syn::{
     TraitItem, TraitItemFn, Type, Visibility, parse_quote,
 };
 
-use crate::attrs::{docs, each, plain, set, string};
+use crate::attrs::{docs, each, plain, set, skip_value, string};
 use crate::data::argument;
 use crate::schema::{is_named, last_segment};
 
@@ -240,9 +240,16 @@ fn param(input: &syn::PatType) -> syn::Result<Param> {
         return err(pat, "a parameter of a remote method needs a plain name: it is the field's name in other formats");
     }
     refuse_type(&input.ty, "a parameter")?;
-    if let Some(other) = input.attrs.iter().find(|a| !a.path().is_ident("farcall")) {
-        return err(other, "on a parameter only `#[farcall(tag = …)]` and `#[farcall(name = \"…\")]` are understood");
+    const KNOWN: &str = "on a parameter only `#[farcall(tag = …)]`, `#[farcall(name = \"…\")]`, `#[farcall(must_understand)]`, \
+                         `#[serde(alias = \"…\")]` and `#[serde(default)]` are understood";
+    if let Some(other) = input.attrs.iter().find(|a| !a.path().is_ident("farcall") && !a.path().is_ident("serde")) {
+        return err(other, KNOWN);
     }
+    // The rest of serde's would take the parameter out of the message, or write it as another type.
+    each(&input.attrs, "serde", |key, meta| match key {
+        "alias" | "default" => skip_value(meta),
+        _ => Err(meta.error(KNOWN)),
+    })?;
     Ok(Param { ident: pat.ident.clone(), ty: (*input.ty).clone(), attrs: input.attrs.clone() })
 }
 
@@ -364,7 +371,7 @@ pub(crate) fn without_attributes(item: TokenStream) -> TokenStream {
             f.attrs.push(parse_quote!(#[allow(unused, async_fn_in_trait)]));
             for input in &mut f.sig.inputs {
                 if let FnArg::Typed(input) = input {
-                    input.attrs = foreign_attrs(&input.attrs);
+                    input.attrs.clear();
                 }
             }
         }
