@@ -51,7 +51,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::{MAX_DEFS, MAX_NODES, MAX_TY_DEPTH, SchemaError};
+pub(crate) use check::short;
+pub use check::{MAX_DEFS, MAX_NAME, MAX_NODES, MAX_TY_DEPTH, SchemaError};
+pub(crate) use show::short_type_name;
 
 /// A type that can describe itself: what `#[data]` and `derive(Schema)` implement.
 #[diagnostic::on_unimplemented(
