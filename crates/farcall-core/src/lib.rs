@@ -7,6 +7,7 @@ mod base64;
 pub mod byte_vec;
 pub mod codec;
 pub mod compact;
+pub mod compat;
 pub mod descriptor;
 pub mod endpoint;
 pub mod error;
