@@ -6,6 +6,7 @@
 mod args;
 mod call;
 mod describe;
+mod description;
 mod failure;
 mod find;
 mod json;

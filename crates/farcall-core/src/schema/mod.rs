@@ -51,6 +51,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data;
+
 pub(crate) use check::short;
 pub use check::{MAX_DEFS, MAX_NAME, MAX_NODES, MAX_TY_DEPTH, SchemaError};
 pub(crate) use show::short_type_name;
@@ -67,7 +69,8 @@ pub trait Schema {
 }
 
 /// A type and the definitions it refers to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TypeSchema {
     /// The type described.
     pub root: Ty,
@@ -76,7 +79,8 @@ pub struct TypeSchema {
 }
 
 /// A type as a field refers to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Ty {
     /// `bool`
     Bool,
@@ -127,7 +131,8 @@ pub enum Ty {
 }
 
 /// A named type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Def {
     /// Its name here, with the arguments of a generic type: `Page<Order>`.
     pub name: String,
@@ -140,7 +145,8 @@ pub struct Def {
 }
 
 /// What a named type is made of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// A struct without fields or braces.
     Unit,
@@ -153,7 +159,8 @@ pub enum Kind {
 }
 
 /// A named field.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Field {
     /// Its name, after serde's renaming.
     pub name: String,
@@ -174,7 +181,8 @@ pub struct Field {
 }
 
 /// A variant of an enum.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
     /// Its name, after serde's renaming.
     pub name: String,
@@ -193,7 +201,8 @@ pub struct Variant {
 }
 
 /// What a variant holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
     /// Nothing.
     Unit,
