@@ -18,6 +18,8 @@ pub(crate) enum Failure {
         /// The argument that the provider could not read, if it said which.
         place: Option<String>,
     },
+    /// One of two versions could not be asked, so nothing was compared. Not exit code 1, which is the answer no.
+    NotCompared(RpcError),
     /// The method answered with its own error: JSON.
     App(String),
     /// Reading stdin or writing stdout failed.
@@ -29,7 +31,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Failure::Rpc { .. } | Failure::Io(_) => 1,
-            Failure::Usage(_) => 2,
+            Failure::Usage(_) | Failure::NotCompared(_) => 2,
             Failure::App(_) => 3,
         })
     }
@@ -46,6 +48,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Usage(why) => writeln!(f, "farcall: {}", plain(why)),
             Failure::Rpc { error, place } => rpc(f, error, place.as_deref()),
+            Failure::NotCompared(error) => rpc(f, error, None),
             Failure::App(json) => writeln!(f, "{json}"),
             Failure::Io(e) => writeln!(f, "farcall: {e}"),
         }
