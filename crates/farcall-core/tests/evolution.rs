@@ -499,6 +499,22 @@ fn newtypes_are_what_they_hold() {
     reads(new, Ok(Newer { sparse: Some(Sparse::default()), note: "n".into(), id: 7 }));
 }
 
+/// What a plan translates and what it leaves to the compact codec is one path.
+#[test]
+fn errors_are_named_by_the_schema() {
+    data! {
+        struct Leaf { #[serde(alias = "x", alias = "y")] a: u8, b: String }
+        enum Part { Pair(u8, Leaf) }
+        struct Old { n: u8, parts: Vec<(u8, Part)> }
+        struct New { parts: Vec<(u16, Part)>, n: u8 }
+    }
+    let old = Old { n: 1, parts: vec![(2, Part::Pair(3, Leaf { a: 4, b: "b".into() }))] };
+    let bytes = encode(&old).unwrap();
+    let error = decode_with::<New>(&plan::<Old, New>(), &bytes[..bytes.len() - 1]).unwrap_err();
+    assert_eq!(error.path(), "parts[0].1::Pair.1.x", "serde lists aliases among the names");
+    assert_eq!(error.named_by(&TypeSchema::of::<New>()).path(), "parts[0].1::Pair.1.b");
+}
+
 /// Large bytes are slices of the frame by a plan, too.
 #[test]
 fn bytes_are_not_copied() {

@@ -2,6 +2,7 @@
 //! value says, written from the table in `plan/mod.rs` and not from the code.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 
 use farcall_core::plan::decode_with;
@@ -407,13 +408,11 @@ impl Convert<'_> {
     }
 
     fn list(&self, values: &[Value], from: &Ty, to: &Ty) -> Result<Value, Fail> {
-        let element = |ty: &Ty| match ty {
-            Ty::Bytes => Some((Ty::U8, None)),
-            Ty::Seq(element) => Some(((**element).clone(), None)),
-            Ty::Array(element, count) => Some(((**element).clone(), Some(*count as usize))),
-            _ => None,
-        };
-        let (Some((from, sent)), Some((to, wanted))) = (element(from), element(to)) else { return Err(Fail::Types) };
+        let is_list = |ty: &Ty| matches!(ty, Ty::Bytes | Ty::Seq(_) | Ty::Array(..));
+        if !is_list(from) || !is_list(to) {
+            return Err(Fail::Types);
+        }
+        let ((from, sent), (to, wanted)) = (element(from), element(to));
         if sent.is_some() && wanted.is_some() && sent != wanted {
             return Err(Fail::Types);
         }
@@ -471,9 +470,7 @@ impl Convert<'_> {
         let Value::Struct(values) = value else { panic!("{value:?}") };
         let mut out = Vec::new();
         for (index, wanted) in to.iter().enumerate() {
-            let is_it = |field: &Field| place((&field.name, &field.aliases), to.iter().map(|to| (&to.name, &to.aliases))) == Some(index);
-            let exact = from.iter().position(|field| field.name == wanted.name);
-            let value = match exact.or_else(|| from.iter().position(is_it)) {
+            let value = match source(from, to, index) {
                 Some(sent) => match (&values[sent].1, &wanted.ty) {
                     (Value::None, ty) if wanted.default && !matches!(ty, Ty::Option(_)) => Value::Default,
                     (value, ty) => self.value(value, &from[sent].ty, ty)?,
@@ -487,6 +484,118 @@ impl Convert<'_> {
         }
         Ok(Value::Struct(out))
     }
+}
+
+// ---- which types go together, whatever the value
+
+impl Convert<'_> {
+    /// `seen` are the definitions that are being compared: what holds itself goes with itself if the rest does.
+    fn goes(&self, from: &Ty, to: &Ty, seen: &mut HashSet<(u32, u32)>) -> bool {
+        match (from, to) {
+            (Ty::Option(from), Ty::Option(to)) => self.goes(from, to, seen),
+            (from, Ty::Option(to)) => self.goes(from, to, seen),
+            (Ty::Option(from), to) => self.goes(from, to, seen),
+            (Ty::Ref(from), Ty::Ref(to)) => {
+                let kinds = (&self.writer.defs[*from as usize].kind, &self.reader.defs[*to as usize].kind);
+                !seen.insert((*from, *to)) || self.kinds_go(kinds.0, kinds.1, seen)
+            }
+            (Ty::Unit, Ty::Ref(to)) => self.kinds_go(&Kind::Unit, &self.reader.defs[*to as usize].kind, seen),
+            (Ty::Ref(from), Ty::Unit) => self.kinds_go(&self.writer.defs[*from as usize].kind, &Kind::Unit, seen),
+            (Ty::Map(from_key, from), Ty::Map(to_key, to)) => {
+                let free = is_free(from_key, self.writer) && is_free(from, self.writer);
+                let both = free && !(is_free(to_key, self.reader) && is_free(to, self.reader));
+                !both && self.goes(from_key, to_key, seen) && self.goes(from, to, seen)
+            }
+            (Ty::Tuple(from), Ty::Tuple(to)) => self.all_go(from, to, seen),
+            (Ty::Bytes | Ty::Seq(_) | Ty::Array(..), Ty::Bytes | Ty::Seq(_) | Ty::Array(..)) => {
+                let ((from, sent), (to, wanted)) = (element(from), element(to));
+                let lengths = sent.is_none() || wanted.is_none() || sent == wanted;
+                let free = is_free(&from, self.writer) && !is_free(&to, self.reader);
+                lengths && !free && self.goes(&from, &to, seen)
+            }
+            (Ty::F32, Ty::F64) => true,
+            (from, to) if range(from).is_some() => number(0, from, to) != Err(Fail::Types),
+            (from, to) => from == to,
+        }
+    }
+
+    fn all_go(&self, from: &[Ty], to: &[Ty], seen: &mut HashSet<(u32, u32)>) -> bool {
+        from.len() == to.len() && from.iter().zip(to).all(|(from, to)| self.goes(from, to, seen))
+    }
+
+    fn kinds_go(&self, from: &Kind, to: &Kind, seen: &mut HashSet<(u32, u32)>) -> bool {
+        match (from, to) {
+            (Kind::Unit | Kind::Struct(_), Kind::Unit) => true,
+            (Kind::Unit, Kind::Struct(to)) => self.fields_go(&[], to, seen),
+            (Kind::Struct(from), Kind::Struct(to)) => self.fields_go(from, to, seen),
+            (Kind::Tuple(from), Kind::Tuple(to)) => self.all_go(from, to, seen),
+            (Kind::Enum(from), Kind::Enum(to)) => from.iter().all(|variant| {
+                let names = to.iter().map(|to| (&to.name, &to.aliases));
+                place((&variant.name, &variant.aliases), names)
+                    .is_none_or(|place| self.payloads_go(&variant.payload, &to[place].payload, seen))
+            }),
+            _ => false,
+        }
+    }
+
+    fn payloads_go(&self, from: &Payload, to: &Payload, seen: &mut HashSet<(u32, u32)>) -> bool {
+        match (from, to) {
+            (Payload::Newtype(from), Payload::Newtype(to)) => self.goes(from, to, seen),
+            (Payload::Tuple(from), Payload::Tuple(to)) => self.all_go(from, to, seen),
+            (Payload::Unit | Payload::Struct(_), Payload::Unit) => true,
+            (Payload::Unit, Payload::Struct(to)) => self.fields_go(&[], to, seen),
+            (Payload::Struct(from), Payload::Struct(to)) => self.fields_go(from, to, seen),
+            _ => false,
+        }
+    }
+
+    fn fields_go(&self, from: &[Field], to: &[Field], seen: &mut HashSet<(u32, u32)>) -> bool {
+        to.iter().enumerate().all(|(index, wanted)| match source(from, to, index) {
+            Some(sent) => self.goes(&from[sent].ty, &wanted.ty, seen),
+            None => wanted.default || matches!(wanted.ty, Ty::Option(_) | Ty::Unit),
+        })
+    }
+}
+
+/// Whether values take no bytes.
+fn is_free(ty: &Ty, schema: &TypeSchema) -> bool {
+    fn free(ty: &Ty, schema: &TypeSchema, above: &mut Vec<u32>) -> bool {
+        match ty {
+            Ty::Unit | Ty::Array(_, 0) => true,
+            Ty::Array(element, _) => free(element, schema, above),
+            Ty::Tuple(types) => types.iter().all(|ty| free(ty, schema, above)),
+            Ty::Ref(def) if above.contains(def) => true,
+            Ty::Ref(def) => {
+                above.push(*def);
+                let all = match &schema.defs[*def as usize].kind {
+                    Kind::Unit => true,
+                    Kind::Tuple(types) => types.iter().all(|ty| free(ty, schema, above)),
+                    Kind::Struct(fields) => fields.iter().all(|field| free(&field.ty, schema, above)),
+                    Kind::Enum(_) => false,
+                };
+                above.pop();
+                all
+            }
+            _ => false,
+        }
+    }
+    free(ty, schema, &mut Vec::new())
+}
+
+/// What a list or an array is made of, and an array's count.
+fn element(ty: &Ty) -> (Ty, Option<usize>) {
+    match ty {
+        Ty::Bytes => (Ty::U8, None),
+        Ty::Seq(element) => ((**element).clone(), None),
+        Ty::Array(element, count) => ((**element).clone(), Some(*count as usize)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Which of the writer's fields is the reader's field number `index`.
+fn source(from: &[Field], to: &[Field], index: usize) -> Option<usize> {
+    let is_it = |field: &Field| place((&field.name, &field.aliases), to.iter().map(|to| (&to.name, &to.aliases))) == Some(index);
+    from.iter().position(|field| field.name == to[index].name).or_else(|| from.iter().position(is_it))
 }
 
 /// Where a name of the writer is among the reader's.
@@ -796,7 +905,10 @@ fn check(seed: u64, counts: &mut Counts) {
     let one = schema(&mut random);
     let two = evolved(&mut random, &one);
     let (writer, reader) = if random.one_in(2) { (one, two) } else { (two, one) };
-    let Ok(plan) = Plan::compile(&writer, &reader) else {
+    let plan = Plan::compile(&writer, &reader);
+    let goes = Convert { writer: &writer, reader: &reader }.goes(&writer.root, &reader.root, &mut HashSet::new());
+    assert_eq!(plan.is_ok(), goes, "seed {seed}: {plan:?}\n{}\n{}", writer.describe(), reader.describe());
+    let Ok(plan) = plan else {
         counts.refused += 1;
         return;
     };

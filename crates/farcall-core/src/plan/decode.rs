@@ -2,7 +2,7 @@
 
 use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use crate::codec::CodecError;
+use crate::codec::{CodecError, Step};
 use crate::compact::{Decoder, Tally, bad_flag, no_variant};
 use crate::schema::short;
 
@@ -288,7 +288,8 @@ impl<'de> SeqAccess<'de> for Parts<'_, 'de> {
         let Some(&id) = self.parts.get(self.next) else { return Ok(None) };
         self.next += 1;
         let read = seed.deserialize(Reader { decoder: &mut *self.decoder, plan: self.plan, id });
-        read.map(Some).map_err(|error| error.at_field((self.next - 1).to_string()))
+        let index = self.next - 1;
+        read.map(Some).map_err(|error| error.at(Step::Field(Some(index), index.to_string().into())))
     }
 
     fn size_hint(&self) -> Option<usize> {
