@@ -119,6 +119,67 @@ fn a_long_chain_uses_no_stack() {
     });
 }
 
+/// Values as deep as the codec allows, every level of them translated, on the stack of a worker thread.
+#[test]
+fn deep_values_use_little_stack() {
+    #[crate::data(crate = farcall_core)]
+    struct OldTree {
+        kids: Vec<OldTree>,
+        next: Option<Box<OldTree>>,
+        by: std::collections::BTreeMap<u8, OldTree>,
+        pair: Vec<(u8, OldTree)>,
+        of: OldOf,
+    }
+    #[crate::data(crate = farcall_core)]
+    enum OldOf {
+        Leaf,
+        Tree(Box<OldTree>),
+        Fields { tree: Box<OldTree> },
+    }
+    #[crate::data(crate = farcall_core)]
+    #[derive(Debug)]
+    struct NewTree {
+        next: Option<Box<NewTree>>,
+        extra: Option<[u64; 16]>,
+        by: std::collections::BTreeMap<u64, NewTree>,
+        kids: Vec<NewTree>,
+        of: NewOf,
+        pair: Vec<(u16, NewTree)>,
+    }
+    #[crate::data(crate = farcall_core)]
+    #[derive(Debug)]
+    enum NewOf {
+        Fields { text: Option<String>, tree: Box<NewTree> },
+        Tree(Box<NewTree>),
+        Leaf,
+    }
+    fn leaf() -> OldTree {
+        OldTree { kids: vec![], next: None, by: Default::default(), pair: vec![], of: OldOf::Leaf }
+    }
+    let deeper: [fn(OldTree) -> OldTree; 6] = [
+        |inner| OldTree { kids: vec![inner], ..leaf() },
+        |inner| OldTree { next: Some(inner.into()), ..leaf() },
+        |inner| OldTree { by: [(1, inner)].into(), ..leaf() },
+        |inner| OldTree { pair: vec![(1, inner)], ..leaf() },
+        |inner| OldTree { of: OldOf::Tree(inner.into()), ..leaf() },
+        |inner| OldTree { of: OldOf::Fields { tree: inner.into() }, ..leaf() },
+    ];
+    on_small_stack(move || {
+        let plan = compile_small(&TypeSchema::of::<OldTree>(), &TypeSchema::of::<NewTree>()).unwrap();
+        for deeper in deeper {
+            let mut tree = leaf();
+            let mut deepest = Vec::new();
+            while let Ok(bytes) = encode(&tree) {
+                (deepest, tree) = (bytes, deeper(tree));
+            }
+            assert!(deepest.len() > 200, "{} bytes", deepest.len());
+            decode_with::<NewTree>(&plan, &deepest).unwrap();
+        }
+        let error = decode_with::<NewTree>(&plan, &[1; 1 << 16]).unwrap_err();
+        assert_eq!(error.message(), "the value nests deeper than 128");
+    });
+}
+
 /// Every definition against every other is refused before it costs much; one definition of the reader against many
 /// of the writer is fine.
 #[test]
