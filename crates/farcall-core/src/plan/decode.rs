@@ -457,7 +457,7 @@ impl<'de> VariantAccess<'de> for Held<'_, 'de> {
 
     fn unit_variant(self) -> Result<(), CodecError> {
         match self.payload {
-            Payload::Unit(skip) => self.nested(|decoder, plan| plan.skips.skip(decoder, *skip)),
+            Payload::Unit(skip) => self.plan.skips.skip(self.decoder, *skip).map_err(|error| error.at_variant(self.name.to_owned())),
             _ => Err(another_type()),
         }
     }

@@ -83,17 +83,19 @@ impl<'a> SkipCompiler<'a> {
     pub(super) fn payload(&mut self, payload: &Payload) -> Id {
         match payload {
             Payload::Unit => NOTHING,
-            Payload::Newtype(ty) => self.ty(ty),
-            Payload::Tuple(types) => {
-                let all = Skip::All(types.iter().map(|ty| self.ty(ty)).collect());
-                self.push(all)
-            }
+            // One value is a level of depth of its own, as it is to the encoder.
+            Payload::Newtype(ty) => self.all(std::iter::once(ty)),
+            Payload::Tuple(types) => self.all(types.iter()),
             Payload::Struct(fields) => self.fields(fields),
         }
     }
 
     pub(super) fn fields(&mut self, fields: &[Field]) -> Id {
-        let all = Skip::All(fields.iter().map(|field| self.ty(&field.ty)).collect());
+        self.all(fields.iter().map(|field| &field.ty))
+    }
+
+    fn all<'t>(&mut self, types: impl Iterator<Item = &'t Ty>) -> Id {
+        let all = Skip::All(types.map(|ty| self.ty(ty)).collect());
         self.push(all)
     }
 
@@ -154,8 +156,7 @@ impl Skips {
             Skip::Enum(variants) => {
                 let number = decoder.varint()?;
                 let payload = usize::try_from(number).ok().and_then(|number| variants.get(number));
-                let payload = *payload.ok_or_else(|| no_variant(number))?;
-                decoder.nested(|decoder| self.skip(decoder, payload))
+                self.skip(decoder, *payload.ok_or_else(|| no_variant(number))?)
             }
         }
     }

@@ -119,9 +119,19 @@ fn a_long_chain_uses_no_stack() {
     });
 }
 
-/// Values as deep as the codec allows, every level of them translated, on the stack of a worker thread.
+/// Values as deep as the codec allows, every level of them translated or skipped, on the stack of a worker thread.
 #[test]
 fn deep_values_use_little_stack() {
+    #[crate::data(crate = farcall_core)]
+    struct OldRoot {
+        n: u8,
+        tree: OldTree,
+    }
+    #[crate::data(crate = farcall_core)]
+    #[derive(Debug)]
+    struct NewRoot {
+        tree: NewTree,
+    }
     #[crate::data(crate = farcall_core)]
     struct OldTree {
         kids: Vec<OldTree>,
@@ -165,17 +175,20 @@ fn deep_values_use_little_stack() {
         |inner| OldTree { of: OldOf::Fields { tree: inner.into() }, ..leaf() },
     ];
     on_small_stack(move || {
-        let plan = compile_small(&TypeSchema::of::<OldTree>(), &TypeSchema::of::<NewTree>()).unwrap();
+        let read = compile_small(&TypeSchema::of::<OldRoot>(), &TypeSchema::of::<NewRoot>()).unwrap();
+        let skip = compile_small(&TypeSchema::of::<OldRoot>(), &small()).unwrap();
         for deeper in deeper {
-            let mut tree = leaf();
+            let mut root = OldRoot { n: 1, tree: leaf() };
             let mut deepest = Vec::new();
-            while let Ok(bytes) = encode(&tree) {
-                (deepest, tree) = (bytes, deeper(tree));
+            while let Ok(bytes) = encode(&root) {
+                deepest = bytes;
+                root.tree = deeper(root.tree);
             }
             assert!(deepest.len() > 200, "{} bytes", deepest.len());
-            decode_with::<NewTree>(&plan, &deepest).unwrap();
+            decode_with::<NewRoot>(&read, &deepest).unwrap();
+            assert_eq!(decode_with::<Small>(&skip, &deepest).unwrap(), Small { n: 1 });
         }
-        let error = decode_with::<NewTree>(&plan, &[1; 1 << 16]).unwrap_err();
+        let error = decode_with::<NewRoot>(&read, &[1; 1 << 16]).unwrap_err();
         assert_eq!(error.message(), "the value nests deeper than 128");
     });
 }
