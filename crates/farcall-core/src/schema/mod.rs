@@ -168,7 +168,8 @@ pub struct Field {
     pub aliases: Vec<String>,
     /// Whether it may be missing in what is read.
     pub default: bool,
-    /// Whether a reader whose type lacks it must refuse the value, where it would skip another field.
+    /// Whether a reader whose type lacks it must refuse the value, where it would skip another field. It counts where
+    /// the type around it is read, not where that is skipped as a whole.
     pub must_understand: bool,
     /// Its doc comment.
     pub docs: String,
