@@ -36,7 +36,7 @@ struct Method {
     docs: String,
     fingerprints: Fingerprints,
     types: String,
-    /// Farcall 0.1.0 did not write them yet.
+    /// A provider or a farcall from before there were schemas to ask for leaves them out.
     schemas: Option<Schemas>,
 }
 
