@@ -2,6 +2,7 @@
 
 mod bad_peer;
 mod cli;
+mod compat;
 mod corners;
 mod fair;
 mod keys;

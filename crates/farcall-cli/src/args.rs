@@ -16,6 +16,7 @@ pub(crate) enum Command {
     Print(String),
     Describe(Describe),
     Call(Call),
+    Compat(Compat),
 }
 
 /// `farcall describe`.
@@ -52,6 +53,26 @@ pub(crate) enum Arguments {
     Stdin,
 }
 
+/// `farcall compat`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Compat {
+    /// A file or an address.
+    pub(crate) old: String,
+    pub(crate) new: String,
+    /// Only this one.
+    pub(crate) service: Option<String>,
+    /// Who is upgraded first, if only that order counts.
+    pub(crate) first: Option<First>,
+    pub(crate) timeout: Duration,
+}
+
+/// Who is upgraded first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum First {
+    Servers,
+    Clients,
+}
+
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 const HELP: &str = "\
@@ -60,13 +81,14 @@ farcall looks at a running farcall provider and calls it.
 usage:
   farcall describe ADDR [SERVICE]              what is served there
   farcall call ADDR SERVICE.METHOD ['JSON']    a call without a stub
+  farcall compat OLD NEW [SERVICE]             whether two versions understand each other
   farcall COMMAND --help                       more about a command
   farcall --version
 
 ADDR is tcp://HOST:PORT or unix:/PATH; several, separated by commas, are tried in order.
 
-exit code: 0 done; 1 no connection, or the call failed; 2 wrong usage, nothing was called; 3 the
-method answered with its own error
+exit code: 0 done; 1 no connection, or the call failed, or the versions do not understand each other;
+2 wrong usage, nothing was called; 3 the method answered with its own error
 ";
 
 const DESCRIBE: &str = "\
@@ -74,10 +96,11 @@ farcall describe ADDR [SERVICE]
 
 Prints every service at ADDR, or only SERVICE: its names, group and version, docs, and of every
 method the id, the signature, what may be done with it, docs, the fingerprints of arguments, result
-and error, and the types it uses. Two sides whose fingerprints differ do not understand each other.
+and error, and the types it uses. Two sides whose fingerprints are equal understand each other; what
+others do, farcall compat says.
 
 options:
-  --json          for machines
+  --json          for machines, and for farcall compat: it holds all there is to know of the types
   --timeout TIME  to connect, and again to answer: 500ms, 2s, 1m; default 5s
 ";
 
@@ -107,6 +130,27 @@ options:
   --timeout TIME       to connect, and again to get the description; default 5s
 ";
 
+const COMPAT: &str = "\
+farcall compat OLD NEW [SERVICE]
+
+Says whether old and new clients and servers of all services, or only of SERVICE, understand each
+other, method by method and in both directions, and if not, why not. OLD and NEW are each a file,
+written by farcall describe ADDR --json, or an address. Of arguments the client is the writer and the
+server the reader; of results and errors it is the other way round.
+
+  safe       every value is understood
+  safe, but  some values are refused when they come, or not all is used: see what is listed
+  breaks     calls are refused before they run
+
+exit code: 0 safe in both directions, or in the one that is asked for; 1 it breaks; 2 nothing was
+compared: wrong usage, a file that cannot be read, no connection
+
+options:
+  --servers-first  only old clients with new servers count for the exit code
+  --clients-first  only new clients with old servers count for the exit code
+  --timeout TIME   to connect, and again for each answer: 500ms, 2s, 1m; default 5s
+";
+
 /// Reads the command line.
 pub(crate) fn parse(mut args: Parser) -> Result<Command, Failure> {
     match next(&mut args)? {
@@ -116,8 +160,12 @@ pub(crate) fn parse(mut args: Parser) -> Result<Command, Failure> {
         Some(Arg::Value(command)) => match &*text(command)? {
             "describe" => describe(args),
             "call" => call(args),
+            "compat" => compat(args),
             "help" => Ok(Command::Print(HELP.to_owned())),
-            other => Err(usage(format!("no command {other:?}{}; there are describe and call", did_you_mean(other, &["describe", "call"])))),
+            other => {
+                let hint = did_you_mean(other, &["describe", "call", "compat"]);
+                Err(usage(format!("no command {other:?}{hint}; there are describe, call and compat")))
+            }
         },
         Some(other) => Err(unknown(&other, &["help", "version"], "farcall --help")),
     }
@@ -187,6 +235,47 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
     }
     let (service, method) = (service.to_owned(), method.to_owned());
     Ok(Command::Call(Call { address, service, method, arguments, group, version, deadline, metadata, key, timeout }))
+}
+
+fn compat(mut args: Parser) -> Result<Command, Failure> {
+    const USAGE: &str = "farcall compat OLD NEW [SERVICE]";
+    let (mut first, mut timeout, mut values) = (None, TIMEOUT, Vec::new());
+    while let Some(arg) = next(&mut args)? {
+        let chosen = match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(COMPAT.to_owned())),
+            Arg::Long("servers-first") => First::Servers,
+            Arg::Long("clients-first") => First::Clients,
+            Arg::Long("timeout") => {
+                timeout = time("--timeout", &mut args)?;
+                continue;
+            }
+            Arg::Value(value) => {
+                values.push(text(value)?);
+                continue;
+            }
+            other => return Err(unknown(&other, &["help", "servers-first", "clients-first", "timeout"], "farcall compat --help")),
+        };
+        if first.replace(chosen).is_some_and(|before| before != chosen) {
+            return Err(usage("--servers-first or --clients-first: without either, both count"));
+        }
+    }
+    let mut values = values.into_iter();
+    let (Some(old), Some(new)) = (values.next(), values.next()) else {
+        return Err(usage(format!("which two versions? {USAGE}: each is a file or an address")));
+    };
+    for place in [&old, &new].into_iter().filter(|place| is_address(place)) {
+        address(Some(place.clone()), USAGE)?;
+    }
+    let service = values.next();
+    match values.next() {
+        Some(more) => Err(usage(format!("{more:?} is one too many: {USAGE}"))),
+        None => Ok(Command::Compat(Compat { old, new, service, first, timeout })),
+    }
+}
+
+/// Whether it is meant as an address; all else is a file.
+pub(crate) fn is_address(place: &str) -> bool {
+    ["tcp://", "unix:", "mem:"].iter().any(|scheme| place.starts_with(scheme))
 }
 
 fn usage(why: impl Into<String>) -> Failure {
@@ -317,6 +406,13 @@ mod tests {
             ("call tcp://h:1 P.pay --deadline 5", "500ms"),
             ("call tcp://h:1 P.pay --meta x", "KEY=VALUE"),
             ("call tcp://h:1 P.pay --meta Ten=x", "write \"ten\""),
+            ("compat", "which two versions?"),
+            ("compat old.json", "which two versions?"),
+            ("compat old.json new.json P x", "\"x\" is one too many"),
+            ("compat old.json mem:x", "inside one process"),
+            ("compat old.json tcp://h", "tcp://h"),
+            ("compat old.json new.json --server-first", "did you mean --servers-first?"),
+            ("compat old.json new.json --clients-first --servers-first", "both count"),
         ] {
             let e = parse_words(words).unwrap_err();
             assert!(e.starts_with("farcall: ") && e.contains(advice), "{words}: {e}");

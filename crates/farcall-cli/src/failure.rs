@@ -20,6 +20,8 @@ pub(crate) enum Failure {
         /// It was called with a key.
         keyed: bool,
     },
+    /// One of two versions could not be asked, so nothing was compared. Not exit code 1, which is the answer no.
+    NotCompared(RpcError),
     /// The method answered with its own error: JSON.
     App(String),
     /// Reading stdin or writing stdout failed.
@@ -31,7 +33,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Failure::Rpc { .. } | Failure::Io(_) => 1,
-            Failure::Usage(_) => 2,
+            Failure::Usage(_) | Failure::NotCompared(_) => 2,
             Failure::App(_) => 3,
         })
     }
@@ -48,6 +50,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Usage(why) => writeln!(f, "farcall: {}", plain(why)),
             Failure::Rpc { error, place, keyed } => rpc(f, error, place.as_deref(), *keyed),
+            Failure::NotCompared(error) => rpc(f, error, None, false),
             Failure::App(json) => writeln!(f, "{json}"),
             Failure::Io(e) => writeln!(f, "farcall: {e}"),
         }

@@ -7,12 +7,14 @@ mod base64;
 pub mod byte_vec;
 pub mod codec;
 pub mod compact;
+pub mod compat;
 pub mod descriptor;
 pub mod endpoint;
 pub mod error;
 pub mod frame_bytes;
 pub mod limits;
 pub mod metadata;
+pub mod plan;
 pub mod schema;
 
 #[cfg(feature = "json")]
@@ -24,6 +26,7 @@ pub use error::{AppError, Certainty, Code, Detail, Error, Fault, Never, Reply, R
 pub use farcall_macros::{Schema, data, error};
 pub use limits::Limits;
 pub use metadata::{Metadata, Trace};
+pub use plan::{Incompatible, Plan};
 pub use schema::{Fingerprint, Schema, TypeSchema};
 
 /// What code made by the macros refers to. Not for people: it may change with any version.

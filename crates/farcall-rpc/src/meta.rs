@@ -1,10 +1,10 @@
 //! The built-in service `farcall.Meta`: what a server serves, without knowing its traits.
 //!
-//! `farcall describe` and `farcall call` are clients of it, and an example of
-//! `#[farcall::service]` inside a crate below the facade.
+//! The commands of `farcall` are clients of it, and an example of `#[farcall::service]` inside a
+//! crate below the facade.
 
 use farcall_core::schema::TypeSchema;
-use farcall_core::{Fingerprint, MethodDescriptor, MethodTraits, Prints, Reply, ServiceDescriptor, data};
+use farcall_core::{Code, Fingerprint, MethodDescriptor, MethodTraits, Prints, Reply, RpcError, ServiceDescriptor, data};
 
 /// A service as its provider describes it.
 #[data(crate = farcall_core)]
@@ -52,30 +52,66 @@ pub struct MethodInfo {
     pub types: String,
 }
 
+/// The types of a method, for those who compare, check or show them.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct MethodSchemas {
+    /// The parameters as one struct.
+    pub args: TypeSchema,
+    /// The result.
+    pub result: TypeSchema,
+    /// The application error, if the method has one.
+    pub error: Option<TypeSchema>,
+}
+
 /// Describes the services of a server.
 #[farcall_rpc::service(crate = farcall_rpc, name = "farcall.Meta")]
 pub trait Describe {
     /// All services here, this one included.
     #[farcall(idempotent)]
     async fn services(&self) -> Reply<Vec<ServiceInfo>>;
+    /// The types of one service's methods, in the order of the trait.
+    #[farcall(idempotent)]
+    async fn schemas(&self, service: String, group: String, version: String) -> Reply<Vec<MethodSchemas>>;
 }
 
 /// Answers for a server with what it was told when the server was made.
 pub(crate) struct Meta {
     services: Vec<ServiceInfo>,
+    /// Of each service, in the same order.
+    schemas: Vec<Vec<MethodSchemas>>,
 }
 
 impl Meta {
     /// Describes these services and itself.
     pub(crate) fn describing<'a>(services: impl Iterator<Item = &'a ServiceDescriptor>) -> Meta {
         let own = std::iter::once(DescribeClient::descriptor());
-        Meta { services: services.chain(own).map(ServiceInfo::of).collect() }
+        let (services, schemas) = services.chain(own).map(|s| (ServiceInfo::of(s), MethodSchemas::of(s))).unzip();
+        Meta { services, schemas }
     }
 }
 
 impl Describe for Meta {
     async fn services(&self) -> Reply<Vec<ServiceInfo>> {
         Ok(self.services.clone())
+    }
+
+    async fn schemas(&self, service: String, group: String, version: String) -> Reply<Vec<MethodSchemas>> {
+        let named = |s: &ServiceInfo| s.name == service && s.group == group && s.version == version;
+        match self.services.iter().position(named) {
+            Some(at) => Ok(self.schemas[at].clone()),
+            None => Err(RpcError::new(
+                Code::NotFound,
+                format!("there is no service {service:?} in group {group:?} and version {version:?} here: ask for `services`"),
+            )),
+        }
+    }
+}
+
+impl MethodSchemas {
+    fn of(service: &ServiceDescriptor) -> Vec<MethodSchemas> {
+        let of = |m: &MethodDescriptor| MethodSchemas { args: m.args.clone(), result: m.result.clone(), error: m.error.clone() };
+        service.methods.iter().map(of).collect()
     }
 }
 
@@ -91,8 +127,8 @@ impl ServiceInfo {
         }
     }
 
-    /// Enough of a descriptor to call it without a stub. The schemas are not in it: they are sent
-    /// once evolution needs them.
+    /// Enough of a descriptor to call it without a stub. The schemas are not in it: ask for
+    /// [`schemas`](Describe::schemas).
     pub fn to_descriptor(&self) -> ServiceDescriptor {
         ServiceDescriptor {
             name: self.name.clone(),

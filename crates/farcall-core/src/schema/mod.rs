@@ -8,8 +8,8 @@
 //!
 //! The fingerprint of a type is the first 16 bytes of the BLAKE3 hash of its *canonical layout*: exactly what decides
 //! the bytes of the compact codec and what they mean. Names of fields and variants are part of it (swapping two
-//! fields of one type is a change of meaning), names of types, docs, aliases, defaults, numbers and foreign names are
-//! not. Equal fingerprints: call. Different ones: compare the schemas, which costs a little time and no safety.
+//! fields of one type is a change of meaning), names of types, docs, aliases, defaults, what must be understood, which
+//! variant stands for unknown ones, numbers and foreign names are not: they matter only where the sides differ. Equal fingerprints: call. Different ones: compare the schemas, which costs a little time and no safety.
 //!
 //! The canonical layout is this byte string. `n` is a 32-bit little-endian number, `str` is `n` bytes of UTF-8
 //! after their count `n`.
@@ -51,7 +51,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::{MAX_DEFS, MAX_NODES, MAX_TY_DEPTH, SchemaError};
+use crate::data;
+
+pub(crate) use check::short;
+pub use check::{MAX_DEFS, MAX_NAME, MAX_NODES, MAX_TY_DEPTH, SchemaError};
+pub(crate) use show::short_type_name;
 
 /// A type that can describe itself: what `#[data]` and `derive(Schema)` implement.
 #[diagnostic::on_unimplemented(
@@ -65,7 +69,8 @@ pub trait Schema {
 }
 
 /// A type and the definitions it refers to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TypeSchema {
     /// The type described.
     pub root: Ty,
@@ -74,7 +79,8 @@ pub struct TypeSchema {
 }
 
 /// A type as a field refers to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Ty {
     /// `bool`
     Bool,
@@ -125,7 +131,8 @@ pub enum Ty {
 }
 
 /// A named type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Def {
     /// Its name here, with the arguments of a generic type: `Page<Order>`.
     pub name: String,
@@ -138,7 +145,8 @@ pub struct Def {
 }
 
 /// What a named type is made of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// A struct without fields or braces.
     Unit,
@@ -151,7 +159,8 @@ pub enum Kind {
 }
 
 /// A named field.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Field {
     /// Its name, after serde's renaming.
     pub name: String,
@@ -159,6 +168,9 @@ pub struct Field {
     pub aliases: Vec<String>,
     /// Whether it may be missing in what is read.
     pub default: bool,
+    /// Whether a reader whose type lacks it must refuse the value, where it would skip another field. It counts where
+    /// the type around it is read, not where that is skipped as a whole.
+    pub must_understand: bool,
     /// Its doc comment.
     pub docs: String,
     /// Its number for formats that go by number, such as protobuf.
@@ -170,12 +182,15 @@ pub struct Field {
 }
 
 /// A variant of an enum.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
     /// Its name, after serde's renaming.
     pub name: String,
     /// Earlier names it is still read under.
     pub aliases: Vec<String>,
+    /// Whether a reader takes variants that it does not know for this one. At most one does, and it holds nothing.
+    pub other: bool,
     /// Its doc comment.
     pub docs: String,
     /// Its number for formats that go by number.
@@ -187,7 +202,8 @@ pub struct Variant {
 }
 
 /// What a variant holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
     /// Nothing.
     Unit,

@@ -11,7 +11,7 @@ use syn::{
     TraitItem, TraitItemFn, Type, Visibility, parse_quote,
 };
 
-use crate::attrs::{docs, each, plain, set, string};
+use crate::attrs::{docs, each, plain, set, skip_value, string};
 use crate::data::argument;
 use crate::schema::{is_named, last_segment};
 
@@ -305,9 +305,16 @@ fn one_or_two<'a>(at: &Type, arguments: impl IntoIterator<Item = &'a GenericArgu
 fn param(input: &syn::PatType) -> syn::Result<Param> {
     let pat = plain_name(&input.pat)?;
     refuse_type(&input.ty, "a parameter")?;
-    if let Some(other) = input.attrs.iter().find(|a| !a.path().is_ident("farcall")) {
-        return err(other, "on a parameter only `#[farcall(tag = …)]` and `#[farcall(name = \"…\")]` are understood");
+    const KNOWN: &str = "on a parameter only `#[farcall(tag = …)]`, `#[farcall(name = \"…\")]`, `#[farcall(must_understand)]`, \
+                         `#[serde(alias = \"…\")]` and `#[serde(default)]` are understood";
+    if let Some(other) = input.attrs.iter().find(|a| !a.path().is_ident("farcall") && !a.path().is_ident("serde")) {
+        return err(other, KNOWN);
     }
+    // The rest of serde's would take the parameter out of the message, or write it as another type.
+    each(&input.attrs, "serde", |key, meta| match key {
+        "alias" | "default" => skip_value(meta),
+        _ => Err(meta.error(KNOWN)),
+    })?;
     Ok(Param { ident: pat.ident.clone(), ty: (*input.ty).clone(), attrs: input.attrs.clone() })
 }
 
@@ -424,7 +431,7 @@ pub(crate) fn without_attributes(item: TokenStream) -> TokenStream {
             f.attrs.push(parse_quote!(#[allow(unused, async_fn_in_trait)]));
             for input in &mut f.sig.inputs {
                 if let FnArg::Typed(input) = input {
-                    input.attrs = foreign_attrs(&input.attrs);
+                    input.attrs.clear();
                 }
             }
         }
