@@ -1,9 +1,9 @@
 //! `farcall call`: a call without a stub.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
-use farcall::{Code, CodecId, Invoke, Key, RawCall, RawReply, RpcError, Stage};
+use farcall::{Code, CodecId, Invoke, Key, RawCall, RawItem, RawReply, RawStream, RpcError, Stage};
 
 use crate::args::{Arguments, Call};
 use crate::failure::Failure;
@@ -41,7 +41,23 @@ pub(crate) async fn run(options: Call) -> Result<String, Failure> {
     match reply {
         RawReply::Ok(body) => pretty(&body),
         RawReply::AppError(body) => pretty(&body).and_then(|error| Err(Failure::App(error.trim_end().to_owned()))),
+        RawReply::Stream(stream) => print(stream).await.map(|()| String::new()),
     }
+}
+
+/// Prints the items of a stream as they come.
+async fn print(mut stream: RawStream) -> Result<(), Failure> {
+    while let Some(item) = stream.next().await {
+        match item {
+            RawItem::Item(body) => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(pretty(&body)?.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Io)?;
+            }
+            RawItem::AppError(body) => return Err(Failure::App(pretty(&body)?.trim_end().to_owned())),
+            RawItem::Failed(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn read(arguments: Arguments) -> Result<Option<String>, Failure> {

@@ -52,6 +52,8 @@ fn method_for_people(id: usize, method: &MethodInfo) -> String {
     let mut notes = Vec::new();
     notes.extend(method.idempotent.then(|| "idempotent: may be repeated".to_owned()));
     notes.extend(method.oneway.then(|| "one-way: no reply".to_owned()));
+    notes.extend(method.args_stream.then(|| "takes a stream".to_owned()));
+    notes.extend(method.result_stream.then(|| "gives a stream".to_owned()));
     notes.extend(method.foreign_name.as_ref().map(|name| format!("elsewhere {name}")));
     out += &indented(&notes.join(", "), "     ");
     out += &indented(&method.docs, "     ");

@@ -33,6 +33,10 @@ struct Method {
     params: Vec<Param>,
     idempotent: bool,
     oneway: bool,
+    #[serde(default)]
+    args_stream: bool,
+    #[serde(default)]
+    result_stream: bool,
     docs: String,
     fingerprints: Fingerprints,
     types: String,
@@ -94,7 +98,8 @@ impl Service {
 impl Method {
     fn of(id: usize, method: &MethodInfo, schemas: Option<MethodSchemas>) -> Method {
         let print = |bytes: &[u8; 16]| Fingerprint(*bytes).to_string();
-        let MethodInfo { name, foreign_name, docs, params, signature, idempotent, oneway, types, .. } = method.clone();
+        let MethodInfo { name, foreign_name, docs, params, signature, idempotent, oneway, args_stream, result_stream, types, .. } =
+            method.clone();
         Method {
             id,
             name,
@@ -103,6 +108,8 @@ impl Method {
             params: params.into_iter().map(|(name, r#type)| Param { name, r#type }).collect(),
             idempotent,
             oneway,
+            args_stream,
+            result_stream,
             docs,
             fingerprints: Fingerprints {
                 arguments: print(&method.args_print),
@@ -116,7 +123,8 @@ impl Method {
 
     /// The fingerprints are left out: whoever has the schemas does not need them.
     fn info(self) -> (MethodInfo, Option<Schemas>) {
-        let Method { name, foreign_name, signature, params, idempotent, oneway, docs, types, schemas, .. } = self;
+        let Method { name, foreign_name, signature, params, idempotent, oneway, args_stream, result_stream, docs, types, schemas, .. } =
+            self;
         let info = MethodInfo {
             name,
             foreign_name,
@@ -125,6 +133,8 @@ impl Method {
             signature,
             idempotent,
             oneway,
+            args_stream,
+            result_stream,
             args_print: [0; 16],
             result_print: [0; 16],
             error_print: [0; 16],

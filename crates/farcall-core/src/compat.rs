@@ -49,6 +49,8 @@ pub enum Issue {
     Added,
     /// One side waits for a reply and the other does not send any, or the other way round.
     Oneway,
+    /// One side has a stream where the other has none.
+    Stream,
     /// The server may end a call with an application error where the client knows of none.
     NewError,
     /// The client believes that calls may be repeated and the server does not say so.
@@ -98,7 +100,11 @@ impl Compatibility {
 
     /// Whether a call of `client`'s method is understood by `server`'s, and its reply the other way.
     pub fn of_methods(client: &MethodDescriptor, server: &MethodDescriptor) -> Compatibility {
+        let streams = |m: &MethodDescriptor| (m.traits.args_stream, m.traits.result_stream);
         let mut issues = type_issues(Some(Part::Arguments), &client.args, &server.args);
+        if streams(client) != streams(server) {
+            issues.push(Issue::Stream);
+        }
         if client.traits.oneway != server.traits.oneway {
             issues.push(Issue::Oneway);
         } else if !client.traits.oneway {
@@ -138,7 +144,7 @@ impl Issue {
     fn breaks(&self) -> bool {
         match self {
             Issue::Type { finding, .. } => finding.why.refuses_all(),
-            Issue::Removed | Issue::Oneway | Issue::NewError => true,
+            Issue::Removed | Issue::Oneway | Issue::Stream | Issue::NewError => true,
             Issue::Added | Issue::Repeats => false,
         }
     }
@@ -235,6 +241,7 @@ impl fmt::Display for Issue {
             Issue::Removed => "the method is gone: a call is refused as Unimplemented, not executed; keep it until no client calls it",
             Issue::Added => "the method is new: a call is refused as Unimplemented, not executed; upgrade the servers first",
             Issue::Oneway => "the client and the server do not agree that it is one-way: give the changed method a new name",
+            Issue::Stream => "one side has a stream where the other has none: give the changed method a new name",
             Issue::NewError => {
                 "the server may answer with an application error, the client knows of none: give the changed method a new name"
             }
@@ -333,6 +340,10 @@ mod tests {
         let (plain, oneway) = (with(MethodTraits::default()), with(MethodTraits { oneway: true, ..MethodTraits::default() }));
         let idempotent = with(MethodTraits { idempotent: true, cancel: true, ..MethodTraits::default() });
         let why = "the client and the server do not agree that it is one-way: give the changed method a new name";
+        let streams = with(MethodTraits { result_stream: true, ..MethodTraits::default() });
+        let other = "one side has a stream where the other has none: give the changed method a new name";
+        check(&plain, &streams, true, &[other]);
+        check(&streams, &plain, true, &[other]);
         check(&plain, &oneway, true, &[why]);
         check(&oneway, &plain, true, &[why]);
         check(&plain, &idempotent, false, &[]);

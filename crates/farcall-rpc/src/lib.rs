@@ -39,7 +39,7 @@ pub use farcall_core::*;
 pub use farcall_macros::service;
 pub use farcall_transport::Io;
 pub use hedge::Hedged;
-pub use invoke::{Invoke, RawCall, RawReply};
+pub use invoke::{Invoke, RawCall, RawItem, RawReply, RawStream};
 pub use keys::Key;
 pub use method::{Idempotent, Method, Stub};
 pub use observer::{Ended, Observer, Outcome, Side};

@@ -42,6 +42,10 @@ pub struct MethodInfo {
     pub idempotent: bool,
     /// No reply.
     pub oneway: bool,
+    /// The last parameter is a stream.
+    pub args_stream: bool,
+    /// The result is a stream.
+    pub result_stream: bool,
     /// Fingerprint of the arguments, 16 bytes.
     pub args_print: [u8; 16],
     /// Fingerprint of the result, 16 bytes.
@@ -161,6 +165,8 @@ impl MethodInfo {
             signature: method.signature.clone(),
             idempotent: method.traits.idempotent,
             oneway: method.traits.oneway,
+            args_stream: method.traits.args_stream,
+            result_stream: method.traits.result_stream,
             args_print: method.prints.args.0,
             result_print: method.prints.result.0,
             error_print: method.prints.error.0,
@@ -178,7 +184,13 @@ impl MethodInfo {
             args: TypeSchema::of::<()>(),
             result: TypeSchema::of::<()>(),
             error: None,
-            traits: MethodTraits { idempotent: self.idempotent, oneway: self.oneway, ..MethodTraits::default() },
+            traits: MethodTraits {
+                idempotent: self.idempotent,
+                oneway: self.oneway,
+                args_stream: self.args_stream,
+                result_stream: self.result_stream,
+                ..MethodTraits::default()
+            },
             prints: Prints {
                 args: Fingerprint(self.args_print),
                 result: Fingerprint(self.result_print),

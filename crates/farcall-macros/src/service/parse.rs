@@ -319,6 +319,10 @@ fn param(input: &syn::PatType) -> syn::Result<Param> {
 }
 
 fn refuse_type(ty: &Type, what: &str) -> syn::Result<()> {
+    let inside = !is_named(ty, "Streaming") && show(ty).split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "Streaming");
+    if inside {
+        return err(ty, format!("{what} cannot hold a stream: only a parameter and the result itself, `Reply<Streaming<T>>`, can be one"));
+    }
     match ty {
         Type::Reference(_) => err(
             ty,

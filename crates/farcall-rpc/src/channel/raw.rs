@@ -11,9 +11,10 @@ use farcall_wire::{Answer, Body, Start, Streams};
 use super::Channel;
 use crate::call::{GRACE, to_ms};
 use crate::connection::{Bound, Connection, Started};
-use crate::invoke::{Invoke, RawCall, RawReply};
+use crate::invoke::{Invoke, RawCall, RawReply, RawStream};
 use crate::keys::Key;
 use crate::method::BoxFuture;
+use crate::stream::Received;
 
 impl Invoke for Channel {
     fn invoke(&self, call: RawCall) -> BoxFuture<'_, Result<RawReply, RpcError>> {
@@ -23,8 +24,8 @@ impl Invoke for Channel {
                 return Err(RpcError::not_sent(Code::InvalidArgument, format!("{} has no method {}", call.service.name, call.method)));
             };
             let oneway = method.traits.oneway;
-            if method.traits.args_stream || method.traits.result_stream {
-                let why = "a method with a stream needs its generated client";
+            if method.traits.args_stream {
+                let why = "a method that takes a stream needs its generated client";
                 return Err(RpcError::not_sent(Code::Unimplemented, why).with_method(call.service.full_name(call.method)));
             }
             let key = match &call.key {
@@ -32,6 +33,7 @@ impl Invoke for Channel {
                 None => None,
             };
             let name = call.service.full_name(call.method);
+            let streams = Streams { args: false, results: method.traits.result_stream };
             let since = Instant::now();
             let time = call.deadline.or(self.default_deadline());
             let connection = self.connection_within(time).await.map_err(|e| e.with_method(&name))?;
@@ -52,7 +54,7 @@ impl Invoke for Channel {
                     return answer.map_or(Poll::Pending, |a| Poll::Ready(Ok(Some(a))));
                 }
                 let body = Body::Segment(call.args.clone());
-                let start = Start { row: 0, deadline: left(), options: &options, body, streams: Streams::default() };
+                let start = Start { row: 0, deadline: left(), options: &options, body, streams };
                 let (service, method) = (Bound::Raw(&call.service), call.method as u16);
                 let started = match oneway {
                     true => flight.connection.start_oneway(service, method, start, cx.waker(), &mut room),
@@ -92,7 +94,11 @@ impl Invoke for Channel {
                 None => Ok(RawReply::Ok(bytes::Bytes::new())),
                 Some(Answer::Ok(body)) => Ok(RawReply::Ok(body)),
                 Some(Answer::AppError(body)) => Ok(RawReply::AppError(body)),
-                Some(Answer::Stream(_)) => Err(RpcError::new(Code::Internal, "a stream came back for a call without one")),
+                Some(Answer::Stream(at)) => {
+                    let connection = Some(Arc::clone(&flight.connection));
+                    let inner = Arc::clone(&flight.connection.inner);
+                    Ok(RawReply::Stream(RawStream(Received { inner, connection, at, codec: call.codec, method: name })))
+                }
                 Some(Answer::Failed(e)) => Err(e.with_method(name)),
             }
         };
