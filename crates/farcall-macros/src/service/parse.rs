@@ -354,7 +354,7 @@ fn result(sig: &Signature, method: &mut Method) -> syn::Result<()> {
         }
         ReturnType::Type(_, ty) => &**ty,
     };
-    if !is_named(ty, "Streaming") {
+    if !is_named(ty, "Reply") && !is_named(ty, "Streaming") {
         refuse_type(ty, "a result")?;
     }
     let advice = "a two-way method returns `Reply<T>` or `Reply<T, E>`, because a call can fail";
