@@ -8,6 +8,7 @@ mod fair;
 mod keys;
 mod layers;
 mod lifecycle;
+mod limits;
 mod pressure;
 mod streams;
 mod styles;
