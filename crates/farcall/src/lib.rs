@@ -41,14 +41,14 @@
 //! **Start here**: [`service`], [`data`] and [`error`](macro@error) are the attributes; [`Server`]
 //! serves; a generated client's `connect` gives its stub, whose methods return a [`Call`] in four
 //! styles: `.await`, [`wait`](Call::wait), [`then`](Call::then), [`send`](Call::send);
-//! [`batch`] makes several in one write. A handler reads its caller, metadata and remaining time from
+//! [`batch`] makes several in one write. [`Streaming`] as a parameter or result is a stream. A handler reads its caller, metadata and remaining time from
 //! [`context`].
 //!
 //! **When a call fails** it says with which [`Code`], at which [`Stage`], and with which
 //! [`Certainty`]: only a call that was `NotSent` or `NotExecuted` may be repeated if the method is
 //! not idempotent, unless it is made with a [`Key`].
 //!
-//! **What it does not do yet**: find providers by name (registry), balance over several, streams,
+//! **What it does not do yet**: find providers by name (registry), balance over several,
 //! TLS, resolve types that differ between caller and provider (they are refused by name).
 
 pub use farcall_rpc::__rt;
