@@ -6,7 +6,7 @@ use farcall_core::schema::{Fingerprint, TypeSchema};
 use farcall_core::{Code, CodecId, Detail, Limits, Metadata, RpcError, ServiceDescriptor, Stage, Trace, compact};
 use farcall_wire::{
     Answer, Bind, BindRow, Body, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, Kind, OutBuf, Outbound, PREFACE_LEN, PeerLimits,
-    Preface, Session, Start, Verdict, begin_reply, control, end_reply, flags, get_frame, reply_failure, status,
+    Preface, Session, Start, Streams, Verdict, begin_reply, control, end_reply, flags, get_frame, reply_failure, status,
 };
 
 /// Hex text to bytes. `#` begins a comment.
@@ -43,10 +43,13 @@ fn bytes_of(out: &OutBuf) -> &[u8] {
 
 const HELLO: &str = "
     66 61 72 63 61 6c 6c 01                          # preface: \"farcall\", version 1
-    3d 00 00 00 01 00 00 00 00 00 00 00              # 61 bytes, Hello
+    49 00 00 00 01 00 00 00 00 00 00 00              # 73 bytes, Hello
     02 10 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53   # 2 session
     04 08 07 00 00 00 00 00 00 00                    # 4 incarnation 7
-    06 10 80 88 84 08 80 80 80 08 80 80 04 80 80 04 80 20   # 6 limits: frame 16843776, body 16777216, in_flight 65536, metadata 65536, bound_methods 4096
+    06 1c                                            # 6 limits, 28 bytes
+    80 88 0c 80 80 80 08 80 80 04 80 80 04 80 20     # frame 197632, body 16777216, in_flight 65536, metadata 65536, bound_methods 4096
+    80 08 00 00                                      # streams 1024, exports 0, pipelined 0
+    80 80 80 08 80 80 10 80 08                       # credit 16777216, stream_bytes 262144, stream_items 1024
     0d 0d 66 61 72 63 61 6c 6c 2f 30 2e 31 2e 30     # 13 software \"farcall/0.1.0\"
 ";
 
@@ -266,7 +269,7 @@ fn answer(frame: Frame) -> Answer {
         .unwrap();
     out.advance(out.len());
     outbound.take(&mut out);
-    outbound.on_reply(frame.header, frame.payload).unwrap();
+    outbound.on_reply(frame.header, frame.payload, &mut Vec::new()).unwrap();
     outbound.poll(id, |_| {}).unwrap()
 }
 
@@ -317,7 +320,7 @@ fn cancel_and_void() {
             outbound.take(&mut out);
             out.advance(out.len());
         }
-        outbound.cancel(id);
+        outbound.cancel(id, &mut Vec::new());
         outbound.take(&mut out);
         bytes_of(&out).to_vec()
     };

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use bytes::{Bytes, BytesMut};
 use farcall_core::{Code, Detail, Limits, Metadata, RpcError, Trace};
 use farcall_wire::{
-    Body, CallOptions, Failure, Header, Hello, Inbound, Kind, OutBuf, Outbound, PREFACE_LEN, Preface, Session, Start, Verdict, begin_reply,
-    control, end_reply, get_frame, read_room, status,
+    Body, CallOptions, Failure, Header, Hello, Inbound, Kind, OutBuf, Outbound, PREFACE_LEN, PeerLimits, Preface, Session, Start, Streams,
+    Verdict, begin_reply, control, end_reply, get_frame, read_room, status,
 };
 use support::{One, Rng, seeds, service};
 
@@ -27,7 +27,7 @@ fn echo() -> &'static One {
 /// All kinds of frames as a peer sends them, after its preface.
 fn transcript() -> Vec<u8> {
     let mut out = OutBuf::default();
-    let mut caller = Outbound::<()>::new();
+    let mut caller = Outbound::<()>::new(&PeerLimits::BEFORE_HELLO);
     let row = caller.bind(1, &echo().0).unwrap();
     let mut metadata = Metadata::default();
     metadata.set("tenant", "blue").unwrap();
@@ -37,9 +37,9 @@ fn transcript() -> Vec<u8> {
     let start = |row, options| Start { row, deadline: Some(50), options, body: Body::Copy(b"arguments"), streams: Streams::default() };
     let ids: Vec<_> = (0..4).map(|i| caller.start(0, start(row + (i % 2) * 2, &options), Some(())).unwrap()).collect();
     caller.start_oneway(start(row + 1, &[])).unwrap();
-    caller.cancel(ids[3]);
+    caller.cancel(ids[3], &mut Vec::new());
     caller.take(&mut out);
-    caller.cancel(ids[0]);
+    caller.cancel(ids[0], &mut Vec::new());
     caller.queue(Header::new(Kind::Ping, 0, 0, 9), &[]);
     let mut bytes = Session::<()>::opening(&Hello::new([7; 16], 1, &limits()));
     bytes.extend_from_slice(out.contiguous().unwrap());
@@ -65,7 +65,7 @@ fn transcript() -> Vec<u8> {
 /// A side that made four calls and is fed `bytes`. What it had to set aside is checked.
 fn feed(bytes: &[u8]) -> Result<usize, String> {
     let catalogue = echo();
-    let mut outbound = Outbound::<u32>::new();
+    let mut outbound = Outbound::<u32>::new(&PeerLimits::BEFORE_HELLO);
     let row = outbound.bind(1, &catalogue.0).unwrap();
     let start = || Start { row, deadline: Some(10), options: &[], body: Body::Copy(b"x"), streams: Streams::default() };
     let ids: Vec<_> = (0..4).map(|i| outbound.start(0, start(), Some(i)).unwrap()).collect();
@@ -86,7 +86,7 @@ fn feed(bytes: &[u8]) -> Result<usize, String> {
     outbound.lose(RpcError::new(Code::Unavailable, "lost"), &mut Vec::new());
     for id in ids {
         assert!(outbound.poll(id, |_| {}).is_some());
-        outbound.cancel(id);
+        outbound.cancel(id, &mut Vec::new());
     }
     assert_eq!(outbound.in_flight(), 0);
     frames
@@ -105,7 +105,7 @@ fn feed_frames(
         other => return Err(format!("{other:?}")),
     }
     let mut buf = BytesMut::from(&bytes[PREFACE_LEN..]);
-    let (mut frames, mut parked) = (0, Vec::new());
+    let (mut frames, mut parked, mut wake) = (0, Vec::new(), Vec::new());
     while let Some(frame) = get_frame(&mut buf, LIMITS * 2).map_err(text)? {
         frames += 1;
         if frames == 1 {
@@ -127,7 +127,7 @@ fn feed_frames(
             Kind::Void => inbound.on_void(),
             Kind::Bind => inbound.on_bind(&frame, catalogue, out).map_err(text)?,
             Kind::Bound => outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload).map_err(text)?,
-            Kind::Reply => drop(outbound.on_reply(frame.header, frame.payload).map_err(text)?),
+            Kind::Reply => outbound.on_reply(frame.header, frame.payload, &mut wake).map_err(text)?,
             Kind::Cancel => {
                 if let Some(token) = inbound.on_cancel(frame.header.id) {
                     inbound.finished(parked[token], false);

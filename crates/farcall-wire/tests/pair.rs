@@ -13,8 +13,8 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes, BytesMut};
 use farcall_core::{Certainty, Code, Limits, RpcError, ServiceDescriptor};
 use farcall_wire::{
-    Answer, Body, CallId, Frame, Kind, OutBuf, PREFACE_LEN, Preface, Session, Start, begin_reply, control, end_reply, flags, get_frame,
-    reply_failure, status,
+    Answer, Body, CallId, Frame, Kind, OutBuf, PREFACE_LEN, Preface, Session, Start, Streams, begin_reply, control, end_reply, flags,
+    get_frame, reply_failure, status,
 };
 use support::{One, Rng, seeds, service};
 
@@ -230,7 +230,7 @@ impl Pair {
             return;
         }
         let (id, key) = side.waiting.swap_remove(self.rng.below(side.waiting.len()));
-        let certainty = side.session.outbound.cancel(id);
+        let certainty = side.session.outbound.cancel(id, &mut Vec::new());
         let record = self.ledger.get_mut(&key).unwrap();
         (record.promised, record.ended) = (Some(certainty), true);
         record.cancelled = true;
@@ -258,6 +258,7 @@ impl Pair {
                 assert_eq!(key_of(&body), key, "an answer to another call");
                 assert_eq!(record.executed, 1, "{key} is answered and was not run");
             }
+            Answer::Stream(_) => panic!("a stream that nobody asked for"),
             Answer::Failed(e) => {
                 assert_ne!(e.code(), Code::Internal, "{e}");
                 record.promised = Some(e.certainty());
@@ -313,7 +314,7 @@ impl Pair {
             Kind::Bind => side.session.inbound.on_bind(&frame, &side.catalogue, &mut side.replies).unwrap(),
             Kind::Bound => side.session.outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload).unwrap(),
             Kind::Void => side.session.inbound.on_void(),
-            Kind::Reply => woken.extend(side.session.outbound.on_reply(frame.header, frame.payload).unwrap()),
+            Kind::Reply => side.session.outbound.on_reply(frame.header, frame.payload, &mut woken).unwrap(),
             Kind::GoAway => side.session.outbound.go_away(control::on_go_away(&frame.payload).unwrap(), &mut woken),
             Kind::Cancel => self.cancelled(who, frame.header.id),
             Kind::Call => self.handle_call(who, frame),
