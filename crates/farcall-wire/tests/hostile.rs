@@ -216,10 +216,10 @@ fn mutant(rng: &mut Rng, whole: &[u8], starts: &[usize]) -> Vec<u8> {
                 frames.swap(at, other);
             }
             // The header: kind, flags, aux, id.
-            3 => frames[at][4 + rng.below(8)] = rng.next() as u8,
+            3 => frames[at][4 + rng.below(8)] = rng.any() as u8,
             4 => {
                 let byte = 12 + rng.below(frames[at].len() - 12 + 1);
-                frames[at].insert(byte, rng.next() as u8);
+                frames[at].insert(byte, rng.any() as u8);
             }
             5 if frames[at].len() > 12 => {
                 let byte = 12 + rng.below(frames[at].len() - 12);
@@ -227,7 +227,7 @@ fn mutant(rng: &mut Rng, whole: &[u8], starts: &[usize]) -> Vec<u8> {
             }
             6 if frames[at].len() > 12 => {
                 let byte = 12 + rng.below(frames[at].len() - 12);
-                frames[at][byte] = [0, 1, 0x7f, 0x80, 0xff, rng.next() as u8][rng.below(6)];
+                frames[at][byte] = [0, 1, 0x7f, 0x80, 0xff, rng.any() as u8][rng.below(6)];
             }
             _ => {
                 let byte = rng.below(frames[at].len());
@@ -249,9 +249,9 @@ fn noise_is_refused() {
         let mut rng = Rng(seed);
         let mut bytes = Session::<()>::opening(&Hello::new([7; 16], 1, &limits()));
         let len = rng.below(200);
-        bytes.extend((0..len).map(|_| rng.next() as u8));
+        bytes.extend((0..len).map(|_| rng.any() as u8));
         let _ = feed(&bytes);
-        let payload: Vec<u8> = (0..rng.below(80)).map(|_| rng.next() as u8 >> rng.below(8)).collect();
+        let payload: Vec<u8> = (0..rng.below(80)).map(|_| rng.any() as u8 >> rng.below(8)).collect();
         let _ = Hello::decode(&payload);
         let _ = CallOptions::take(&mut Bytes::from(payload.clone()), 100);
         let _ = Failure::decode(&payload).map(Failure::into_error);

@@ -162,6 +162,28 @@ fn limits_are_kept_with_an_answer() {
 }
 
 #[test]
+fn calls_keep_to_the_credit_of_the_connection() {
+    let mut t = Table::bound(Limits { credit: 0, ..Limits::default() });
+    let body = vec![0; (64 << 10) - 64];
+    let call = |id: u32| frame(Kind::Call, 0, 0, id, &body);
+    // The least that may be given is a mebibyte.
+    (0..16).for_each(|id| t.feed(call(id)));
+    t.inbound.return_credit(&mut t.out);
+    t.answers();
+    assert_eq!(t.log, vec!["run 0"; 16], "nothing was taken, so nothing is given back");
+    t.feed(call(16));
+    assert_eq!(t.log[16], "violation: calls that cost 1114112 in all, of which 1048576 have credit");
+    let mut t = Table::bound(Limits { credit: 0, ..Limits::default() });
+    for id in 0..40 {
+        t.feed(call(id));
+        t.inbound.taken(64 << 10);
+        t.inbound.return_credit(&mut t.out);
+    }
+    t.answers();
+    assert_eq!(t.log.iter().filter(|l| *l == "Credit 0").count(), 5, "each time that half of it is used");
+}
+
+#[test]
 fn a_slot_holds_one_call_and_lies_within_the_limit() {
     let again = "violation: call 0x10001 uses a slot whose call is still running";
     check(Limits::default(), vec![call(0, 0, 1), call(0, 0, 0x1_0001)], &["run 0", again]);

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use farcall_core::{MethodDescriptor, MethodTraits, Never};
 
 use super::*;
-use crate::frame::get_frame;
+use crate::frame::{Frame, get_frame};
 use crate::inbound::reply_failure;
 
 pub(crate) fn service(name: &str, methods: &[(&str, bool)]) -> ServiceDescriptor {
@@ -382,6 +382,107 @@ fn a_timeout_says_where_the_time_went_or_nothing() {
     (3..1000).for_each(|now| ["oneway", &format!("at {now}"), "write"].iter().for_each(|s| t.step(s)));
     t.step("at 5000");
     assert_eq!(message(&mut t), "deadline 5000 ms: no reply from peer after the request was written");
+}
+
+/// A table whose peer takes large bodies and streams, everything written so far.
+fn streaming() -> Table {
+    let mut t = Table::new();
+    let roomy = PeerLimits { body: 1 << 20, streams: 8, in_flight: 3, stream_bytes: 1 << 20, ..PeerLimits::BEFORE_HELLO };
+    t.out.established(roomy, "peer".into());
+    t
+}
+
+impl Table {
+    fn start(&mut self, body: usize, streams: Streams) -> CallId {
+        let body = vec![0; body];
+        self.out.start(self.now, Start { row: 0, deadline: None, options: &[], body: Body::Copy(&body), streams }, None).unwrap()
+    }
+
+    fn failure(&mut self, id: CallId) -> Certainty {
+        match self.out.poll(id, |_| {}) {
+            Some(Answer::Failed(e)) => e.certainty(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Takes over what is queued and writes it.
+    fn leave(&mut self) {
+        self.frames();
+        self.out.flushed(self.now, 0);
+    }
+
+    /// Header fields of the frames that leave now: kind, flags, aux.
+    fn heads(&mut self) -> Vec<(Kind, u8, u16)> {
+        let mut wire = OutBuf::default();
+        self.out.take(&mut wire);
+        let mut bytes = BytesMut::from(wire.contiguous().unwrap());
+        std::iter::from_fn(|| get_frame(&mut bytes, 1 << 20).unwrap()).map(|f| (f.header.kind, f.header.flags, f.header.aux)).collect()
+    }
+}
+
+#[test]
+fn an_end_behind_a_large_item_is_counted_where_it_is_written() {
+    let mut t = streaming();
+    let streamed = t.start(8, Streams { args: true, results: false });
+    let to = t.out.open_args(streamed);
+    t.out.send_item(to, &[0; 20_000], Bytes::new()).unwrap();
+    t.out.end_items(to, status::OK, Vec::new());
+    let large = t.start(140_000, Streams::default());
+    t.leave();
+    // Whatever is taken after it and not written says nothing of it.
+    t.start(8, Streams::default());
+    t.out.take(&mut t.wire);
+    t.out.flushed(0, t.wire.len());
+    t.out.lose(RpcError::new(Code::Unavailable, "lost"), &mut Vec::new());
+    assert_eq!(t.failure(large), Certainty::MaybeExecuted, "it left whole");
+}
+
+#[test]
+fn a_one_way_call_in_fragments_ends_with_a_go_away_before_it() {
+    let mut t = streaming();
+    let body = vec![0; 140_000];
+    t.out.established(PeerLimits { body: 1 << 20, ..PeerLimits::BEFORE_HELLO }, "peer".into());
+    let start = Start { row: 0, deadline: None, options: &[], body: Body::Copy(&body), streams: Streams::default() };
+    t.out.start_oneway(start).unwrap();
+    t.leave();
+    assert_eq!((t.out.in_flight(), t.out.resting() > 0), (1, true), "the rest waits for credit");
+    t.step("goaway 0");
+    assert_eq!((t.out.in_flight(), t.out.resting()), (0, 0), "nobody takes the rest, and nobody gives credit for it");
+}
+
+#[test]
+fn what_nobody_wants_is_stopped_also_if_the_cancel_did_not() {
+    for (bits, streams) in [(flags::MORE, Streams::default()), (flags::STREAM, Streams { args: false, results: true })] {
+        let mut t = streaming();
+        let id = t.start(8, streams);
+        t.leave();
+        t.out.cancel(id, &mut Vec::new());
+        t.heads();
+        t.out.on_reply(Header::new(Kind::Reply, bits, 0, id.0), Bytes::new(), &mut Vec::new()).unwrap();
+        assert_eq!(t.heads(), [(Kind::Reset, flags::RESULTS, STOP)], "it would wait for credit for ever");
+        let no_more = Frame { header: Header::new(Kind::Reset, flags::RESULTS, 0, id.0), payload: reset() };
+        t.out.on_reset(&no_more, &mut Vec::new()).unwrap();
+        assert_eq!((t.out.in_flight(), t.out.load()), (0, Load::default()));
+    }
+}
+
+fn reset() -> Bytes {
+    Failure::from_error(&RpcError::new(Code::Cancelled, "")).encode().into()
+}
+
+#[test]
+fn a_reply_is_begun_once() {
+    let begun = |second: u8| {
+        let mut t = streaming();
+        let id = t.start(8, Streams::default());
+        t.leave();
+        let header = |bits| Header::new(Kind::Reply, bits, 0, id.0);
+        t.out.on_reply(header(flags::MORE), Bytes::from_static(b"r"), &mut Vec::new()).unwrap();
+        t.out.on_reply(header(second), Bytes::from_static(b"r"), &mut Vec::new()).unwrap_err();
+    };
+    // Each would leave its first piece behind.
+    begun(0);
+    begun(flags::MORE);
 }
 
 #[test]
