@@ -579,20 +579,25 @@ impl<W> Outbound<W> {
             flags::MORE if header.aux <= status::APP_ERROR => {
                 slot.begun = true;
                 self.assemble(Flow::results(header.id), header.aux, &body, !wanted);
+                if !wanted {
+                    self.stop(Flow::results(header.id));
+                }
+                Ok(())
             }
-            flags::STREAM if header.aux == status::OK && body.is_empty() && slot.results => self.opened(id, wanted, wake),
-            bits => return Err(bad_reply(bits, header.aux, &body)),
+            flags::STREAM if header.aux == status::OK && body.is_empty() && slot.results => {
+                self.opened(id, wanted, wake);
+                Ok(())
+            }
+            bits => Err(bad_reply(bits, header.aux, &body)),
         }
-        if !wanted {
-            // The Cancel may have found a handler that goes on; without a word it would wait for credit.
-            self.say_stop(Flow::results(header.id));
-        }
-        Ok(())
     }
 
     /// The stream of results of a call begins.
     fn opened(&mut self, id: CallId, wanted: bool, wake: &mut Vec<W>) {
         let stream = self.receive_results(id, !wanted);
+        if !wanted {
+            self.stop(Flow::results(id.0));
+        }
         if let Some(slot) = self.slot(id)
             && let State::Waiting(waiting) = &mut slot.state
         {

@@ -6,6 +6,7 @@ use farcall_wire::{Delivered, Frame, Receiver, Request, Streams, begin_reply, en
 use crate::ledger::{body, key_of};
 use crate::pair::Pair;
 use crate::side::{Arrived, CHAT, FOLLOW, Handler, Reader, Side};
+use crate::tap::Tap;
 
 impl Pair {
     pub(crate) fn on_call(&mut self, who: usize, frame: Frame) {
@@ -79,7 +80,7 @@ impl Pair {
         if !request.oneway {
             reply_failure(&mut side.replies, request.id, error);
         }
-        side.finished(request.id, request.oneway, served);
+        side.finished(request.id, request.oneway, served, &self.tap);
         self.woke(who, wake);
     }
 
@@ -140,7 +141,7 @@ impl Pair {
     fn handler_over(&mut self, who: usize, handler: &Handler) {
         self.ledger.get_mut(&handler.key).unwrap().over = true;
         self.drop_readers(who, |r| r.owner == Some(handler.id));
-        self.sides[who].finished(handler.id, handler.oneway, handler.streamed());
+        self.sides[who].finished(handler.id, handler.oneway, handler.streamed(), &self.tap);
     }
 
     /// A handler ends, or the next call is started.
@@ -189,7 +190,7 @@ impl Pair {
     fn open_results(&mut self, who: usize, handler: &Handler) {
         let (id, key) = (handler.id, handler.key);
         let to = self.sides[who].session.outbound.open_results(id);
-        self.open(who, to, key, true);
+        self.open(who, to, key, (1 - who, id, true));
         // Its arguments may be read on while the results flow.
         let kept = self.rng.one_in(2);
         if !kept {
@@ -198,7 +199,7 @@ impl Pair {
         self.sides[who].readers.iter_mut().filter(|r| r.owner == Some(id)).for_each(|r| r.owner = None);
         self.ledger.get_mut(&key).unwrap().over = true;
         self.sides[who].session.inbound.occupy(id);
-        self.sides[who].reap();
+        self.sides[who].reap(&self.tap);
     }
 
     /// The link is gone and the handlers with it.
@@ -212,12 +213,12 @@ impl Pair {
 
 impl Side {
     /// A call has its reply, or needs none.
-    fn finished(&mut self, id: u32, oneway: bool, served: bool) {
+    fn finished(&mut self, id: u32, oneway: bool, served: bool, tap: &Tap) {
         if served {
             // Its number stays in use, but there is no handler any more.
             self.session.inbound.occupy(id);
             self.session.outbound.served(id);
-            self.reap();
+            self.reap(tap);
         } else {
             self.session.inbound.finished(id, oneway);
         }

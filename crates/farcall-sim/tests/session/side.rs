@@ -5,10 +5,10 @@ use std::io::IoSlice;
 
 use bytes::{Bytes, BytesMut};
 use farcall_core::{Limits, MethodDescriptor, MethodTraits, Never, RpcError, ServiceDescriptor};
-use farcall_wire::{CallId, Catalogue, OutBuf, Receiver, Request, Sender, Session};
+use farcall_wire::{CallId, Catalogue, OutBuf, Receiver, Request, Sendable, Sender, Session};
 
 use crate::ledger::{Key, Who};
-use crate::tap::Line;
+use crate::tap::{Line, Tap};
 
 /// Methods of both sides, by row.
 pub(crate) const ECHO: u16 = 0;
@@ -73,7 +73,7 @@ pub(crate) struct Reader {
 pub(crate) struct Producer {
     pub(crate) to: Sender,
     pub(crate) key: Key,
-    pub(crate) results: bool,
+    pub(crate) line: Line,
     pub(crate) asleep: bool,
     /// Items it sends, and how it ends then.
     pub(crate) items: u64,
@@ -103,6 +103,7 @@ pub(crate) struct Arrived {
 }
 
 pub(crate) struct Side {
+    who: usize,
     pub(crate) session: Session<Who>,
     pub(crate) limits: Limits,
     pub(crate) catalogue: One,
@@ -139,6 +140,7 @@ impl Side {
         replies.small().extend_from_slice(&Session::<Who>::opening(&session.hello));
         let max_frame = session.hello.limits.frame as usize;
         Side {
+            who,
             session,
             limits: limits.clone(),
             catalogue: One(service()),
@@ -162,20 +164,29 @@ impl Side {
         }
     }
 
-    /// Numbers of calls with streams that are over may be used again.
-    pub(crate) fn reap(&mut self) {
+    /// Numbers of calls with streams that are over may be used again: nothing more may come or go
+    /// under them.
+    pub(crate) fn reap(&mut self, tap: &Tap) {
         let mut over = Vec::new();
         self.session.outbound.take_over(&mut over);
-        over.into_iter().for_each(|id| self.session.inbound.finished(id, false));
+        for id in over {
+            let call = (1 - self.who, id);
+            assert!(!tap.is_open((call.0, call.1, false)), "the arguments of {id:#x} are not over");
+            for producer in self.producers.iter().filter(|p| p.line == (call.0, call.1, true)) {
+                let sendable = self.session.outbound.poll_sendable(producer.to, |_| {});
+                assert_eq!(sendable, Sendable::Never, "the results of {id:#x} are not over");
+            }
+            self.session.inbound.finished(id, false);
+        }
     }
 
     /// Takes over what is queued, as a driver does when it has written what it had.
-    pub(crate) fn take_queued(&mut self, budget: usize, wake: &mut Vec<Who>) {
+    pub(crate) fn take_queued(&mut self, budget: usize, tap: &Tap, wake: &mut Vec<Who>) {
         let outbound = &mut self.session.outbound;
         let taken = outbound.take(&mut self.requests);
         let pumped = outbound.pump(&mut self.requests, budget, wake);
         self.room_awake |= taken || pumped;
-        self.reap();
+        self.reap(tap);
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -6,13 +6,14 @@ use farcall_wire::{Failure, Item, PeerLimits, Sendable, Sender, status};
 use crate::ledger::{Course, Key, LARGEST, Seen, Who, body, item, key_of};
 use crate::pair::Pair;
 use crate::side::{Producer, Reader};
+use crate::tap::Line;
 
 impl Pair {
     /// A stream begins to be sent.
-    pub(crate) fn open(&mut self, who: usize, to: Sender, key: Key, results: bool) {
+    pub(crate) fn open(&mut self, who: usize, to: Sender, key: Key, line: Line) {
         let items = if self.rng.one_in(4) { self.rng.below(100) } else { self.rng.below(8) } as u64;
         let how = self.rng.pick(&[status::OK, status::OK, status::OK, status::APP_ERROR, status::FAILURE]);
-        self.sides[who].producers.push(Producer { to, key, results, asleep: false, items, how });
+        self.sides[who].producers.push(Producer { to, key, line, asleep: false, items, how });
     }
 
     /// A producer sends what it may.
@@ -32,7 +33,8 @@ impl Pair {
     fn produce_one(&mut self, who: usize, at: usize) -> bool {
         let window = self.sides[1 - who].session.hello.limits;
         let side = &mut self.sides[who];
-        let Producer { to, key, results, asleep, items, .. } = side.producers[at];
+        let Producer { to, key, line, asleep, items, .. } = side.producers[at];
+        let results = line.2;
         let sendable = side.session.outbound.poll_sendable(to, |waiting| *waiting = Some(Who::Producer(key, results)));
         assert!(!asleep || sendable == Sendable::Later, "{key} may send and was not told");
         let course = self.ledger.get_mut(&key).unwrap().course(results);
@@ -67,8 +69,8 @@ impl Pair {
     }
 
     fn end(&mut self, who: usize, at: usize) {
-        let Producer { to, key, results, how, .. } = self.sides[who].producers.swap_remove(at);
-        self.ledger.get_mut(&key).unwrap().course(results).ended = Some(how);
+        let Producer { to, key, line, how, .. } = self.sides[who].producers.swap_remove(at);
+        self.ledger.get_mut(&key).unwrap().course(line.2).ended = Some(how);
         self.sides[who].session.outbound.end_items(to, how, last_words(key, how));
     }
 
@@ -78,9 +80,9 @@ impl Pair {
         if side.producers.is_empty() {
             return;
         }
-        let Producer { to, key, results, .. } = side.producers.swap_remove(self.rng.below(side.producers.len()));
+        let Producer { to, key, line, .. } = side.producers.swap_remove(self.rng.below(side.producers.len()));
         if side.session.outbound.poll_sendable(to, |_| {}) != Sendable::Never {
-            self.ledger.get_mut(&key).unwrap().course(results).ended = Some(status::FAILURE);
+            self.ledger.get_mut(&key).unwrap().course(line.2).ended = Some(status::FAILURE);
         }
         side.session.outbound.end_items(to, status::FAILURE, last_words(key, status::FAILURE));
     }

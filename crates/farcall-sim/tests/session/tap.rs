@@ -24,6 +24,8 @@ struct Course {
     /// In the middle of an item.
     partial: bool,
     over: bool,
+    /// Its end, or its call's Cancel, has arrived.
+    closed: bool,
     received: u64,
     /// Bytes of the item that is arriving.
     arriving: u64,
@@ -159,6 +161,8 @@ impl Tap {
         let results = header.flags & flags::RESULTS != 0;
         let (sends, receives) = if results { (1 - to, to) } else { (to, 1 - to) };
         match (header.kind, header.aux) {
+            (Kind::End, _) | (Kind::Reset, 0) => self.close((receives, header.id, results)),
+            (Kind::Cancel, _) => self.close((1 - to, header.id, false)),
             (Kind::Hello, _) => {
                 let said = Hello::decode(payload).unwrap().limits.credit.into();
                 self.accounts[to].granted = self.accounts[to].granted.max(said);
@@ -180,6 +184,17 @@ impl Tap {
             }
             _ => {}
         }
+    }
+
+    fn close(&mut self, line: Line) {
+        if let Some(course) = self.courses.get_mut(&line) {
+            course.closed = true;
+        }
+    }
+
+    /// Whether more of a stream may arrive.
+    pub(crate) fn is_open(&self, line: Line) -> bool {
+        self.courses.get(&line).is_some_and(|c| !c.closed && c.body.is_none())
     }
 
     /// A reader took an item.

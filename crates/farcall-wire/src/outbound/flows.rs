@@ -726,18 +726,18 @@ impl<W> Outbound<W> {
             return self.flows.forget(at);
         }
         let flow = r.flow;
-        (r.discarded, r.items) = (true, VecDeque::new());
+        // That an item is not whole must still be known.
+        (r.discarded, r.items, r.partial) = (true, VecDeque::new(), r.partial.take().map(|_| Vec::new()));
         wake.extend(r.waiting.take());
-        self.say_stop(flow);
+        self.stop(flow);
         if flow.results {
             // Who drops the results of a call drops the call.
             self.break_off_args(CallId(flow.call), wake);
         }
     }
 
-    /// Tells the sender of a flow that nobody wants it.
-    #[cold]
-    pub(super) fn say_stop(&mut self, flow: Flow) {
+    /// Tells the sender of a flow to stop: it is thrown away here.
+    pub(super) fn stop(&mut self, flow: Flow) {
         let error = RpcError::new(Code::Cancelled, "nobody reads this any more");
         self.queue(flow.header(Kind::Reset, 0, STOP), &[&Failure::from_error(&error).encode()]);
     }
