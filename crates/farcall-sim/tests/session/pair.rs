@@ -414,7 +414,8 @@ impl Pair {
         // Then nobody calls any more, and everything comes to its end.
         self.busy = false;
         for _ in 0..ROUNDS {
-            self.now += 1;
+            // As long as bytes take: a narrow link must not use the rounds up.
+            self.now += 1 + self.delay as u64;
             for who in 0..2 {
                 self.sides[who].full = false;
                 if !self.cut {
