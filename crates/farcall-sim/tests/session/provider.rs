@@ -1,9 +1,9 @@
 //! The provider's part of a driver: calls are held, queued, refused, run, answered, cancelled.
 
 use farcall_core::{Code, RpcError};
-use farcall_wire::{Delivered, Frame, Receiver, Request, Streams, begin_reply, end_reply, flags, reply_failure, status};
+use farcall_wire::{Delivered, FRAGMENT, Frame, Receiver, Request, Streams, WHOLE, begin_reply, end_reply, flags, reply_failure, status};
 
-use crate::ledger::{body, key_of};
+use crate::ledger::{Key, body, key_of};
 use crate::pair::Pair;
 use crate::side::{Arrived, CHAT, FOLLOW, Handler, Reader, Side};
 use crate::tap::Tap;
@@ -164,27 +164,28 @@ impl Pair {
         if !failed && matches!(handler.method, FOLLOW | CHAT) {
             return self.open_results(who, &handler);
         }
-        let large = self.heavy && self.rng.one_in(4);
-        let len = if large { (100 << 10) + self.rng.below(200 << 10) } else { 8 + self.rng.below(100) };
-        let most = self.sides[1 - who].limits.body;
-        let how = if self.rng.one_in(2) && !matches!(handler.method, FOLLOW | CHAT) { status::OK } else { status::APP_ERROR };
-        let side = &mut self.sides[who];
         match failed {
-            true => reply_failure(&mut side.replies, id, &RpcError::new(Code::Aborted, "the handler failed")),
-            false => {
-                let body = body(key, true, len.min(most));
-                if body.len() > farcall_wire::WHOLE {
-                    let head = self.rng.pick(&[0, 1, 70 << 10]).min(body.len() - 1);
-                    side.session.outbound.reply_in_fragments(id, how, &body[..head], body.slice(head..));
-                } else {
-                    let out = side.replies.small();
-                    let start = begin_reply(out, id, how);
-                    out.extend_from_slice(&body);
-                    end_reply(out, start);
-                }
-            }
+            true => reply_failure(&mut self.sides[who].replies, id, &RpcError::new(Code::Aborted, "the handler failed")),
+            false => self.reply(who, id, key),
         }
         self.handler_over(who, &handler);
+    }
+
+    /// Answers with a body that its caller takes.
+    fn reply(&mut self, who: usize, id: u32, key: Key) {
+        let large = self.heavy && self.rng.one_in(4);
+        let len = if large { (100 << 10) + self.rng.below(200 << 10) } else { 8 + self.rng.below(100) };
+        let how = self.rng.pick(&[status::OK, status::APP_ERROR]);
+        let body = body(key, true, len.min(self.sides[1 - who].limits.body));
+        let side = &mut self.sides[who];
+        if body.len() > WHOLE {
+            let head = self.rng.pick(&[0, 1, FRAGMENT]);
+            return side.session.outbound.reply_in_fragments(id, how, &body[..head], body.slice(head..));
+        }
+        let out = side.replies.small();
+        let start = begin_reply(out, id, how);
+        out.extend_from_slice(&body);
+        end_reply(out, start);
     }
 
     fn open_results(&mut self, who: usize, handler: &Handler) {
@@ -205,9 +206,10 @@ impl Pair {
     /// The link is gone and the handlers with it.
     pub(crate) fn drop_handlers(&mut self, who: usize) {
         self.sides[who].handlers.clear();
-        self.sides[who].backlog.drain(..).filter_map(|a| a.args).collect::<Vec<_>>().into_iter().for_each(|at| {
-            self.sides[who].session.outbound.drop_receiver(at, &mut Vec::new());
-        });
+        let Side { backlog, session, .. } = &mut self.sides[who];
+        for at in backlog.drain(..).filter_map(|a| a.args) {
+            session.outbound.drop_receiver(at, &mut Vec::new());
+        }
     }
 }
 

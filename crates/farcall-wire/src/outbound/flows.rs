@@ -825,8 +825,10 @@ impl<W> Outbound<W> {
         self.open(Flow::results(call), Bytes::new())
     }
 
-    /// Sends a reply whose body, `head` and `tail` together, is too large for one frame.
+    /// Sends a reply whose body, `head` and `tail` together, is too large for one frame. The head goes
+    /// in the first piece: it is at most [`FRAGMENT`] bytes.
     pub fn reply_in_fragments(&mut self, call: u32, status: u16, head: &[u8], mut tail: Bytes) {
+        debug_assert!(head.len() <= FRAGMENT, "a head of {} bytes", head.len());
         let first = tail.split_to(FRAGMENT.saturating_sub(head.len()).min(tail.len()));
         self.queue_segment(Header::new(Kind::Reply, flags::MORE, status, call), &[head], first);
         self.send_body(Flow::results(call), tail);
