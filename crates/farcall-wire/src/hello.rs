@@ -5,6 +5,7 @@ use farcall_core::{Limits, limits};
 use crate::frame::{Violation, WHOLE};
 use crate::moment::KeyMoment;
 use crate::options::{Ascending, Cursor, put_entry, put_varint};
+use crate::outbound::CALL_COST;
 use crate::table::MAX_ROWS;
 
 /// Names a session on the side that sends it: random, new for every session.
@@ -67,14 +68,17 @@ impl PeerLimits {
     /// Within what the protocol allows, whoever said it.
     fn sound(self) -> PeerLimits {
         let least = PeerLimits::BEFORE_HELLO;
+        let frame = self.frame.max(least.frame);
+        // Credit comes back when half of it is used: the other half must do for the largest call.
+        let two_calls = frame.saturating_add(CALL_COST as u32).saturating_mul(2);
         PeerLimits {
-            frame: self.frame.max(least.frame),
+            frame,
             body: self.body,
             in_flight: self.in_flight.min(limits::MAX_IN_FLIGHT as u32),
             metadata: self.metadata,
             bound_methods: self.bound_methods.clamp(least.bound_methods, MAX_ROWS as u32),
             streams: self.streams.min(limits::MAX_IN_FLIGHT as u32),
-            credit: self.credit.max(least.credit),
+            credit: self.credit.max(least.credit).max(two_calls),
             stream_bytes: self.stream_bytes.max(least.stream_bytes),
             stream_items: self.stream_items.max(least.stream_items),
         }
@@ -245,6 +249,7 @@ mod tests {
         assert_eq!(said(&[0; 5]), least, "what is not said has its starting value");
         let most = u32::MAX;
         assert_eq!(said(&[most; 11]), [most, most, 65_536, most, 65_535, 65_536, 0, 0, most, most, most]);
+        assert_eq!(said(&[1 << 20, 0, 0, 0, 0, 0])[8], (2 << 20) + 128, "the largest call has credit at some time");
         assert_eq!(said(&[100_000, 1 << 30, 1, 8192, 300, 9])[..6], [100_000, 1 << 30, 1, 8192, 300, 9]);
         let huge = usize::MAX;
         let endless = Limits { body: huge, metadata: huge, bound_methods: huge, streams: huge, credit: huge, ..Limits::default() };

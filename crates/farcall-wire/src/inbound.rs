@@ -67,7 +67,9 @@ pub struct Inbound {
     draining: bool,
     /// Calls whose bodies are not whole.
     partial: HashMap<u32, Request>,
-    /// Of the credit of the connection: cost of the calls that were taken, and what we gave.
+    /// Of the credit of the connection: cost of the calls that came, of those that were taken, and what
+    /// we gave.
+    received: u64,
     taken: u64,
     granted: u64,
     window: u64,
@@ -91,6 +93,7 @@ impl Inbound {
             slots,
             draining: false,
             partial: HashMap::new(),
+            received: 0,
             taken: 0,
             granted: window,
             window,
@@ -147,12 +150,17 @@ impl Inbound {
     #[inline]
     pub fn on_call(&mut self, frame: Frame, now: u64, out: &mut OutBuf) -> Result<Option<Request>, Violation> {
         let Header { flags: bits, aux: row, id, len, .. } = frame.header;
-        let cost = CALL_COST as u32 + len;
+        let cost = len.saturating_add(CALL_COST as u32);
         let mut body = frame.payload;
         let oneway = bits & flags::ONEWAY != 0;
         if self.draining {
             // Later than the number in our GoAway: its sender knows that it was not executed.
             return Ok(None);
+        }
+        // What is not started yet is kept in memory; this is what bounds it.
+        self.received += u64::from(cost);
+        if self.received > self.granted {
+            return Err(beyond_credit(self.received, self.granted));
         }
         let (slot, more) = ((id & 0xffff) as usize, bits & flags::MORE != 0);
         if (!oneway || more) && (slot >= self.slots || self.parked.get(slot).is_some_and(|p| p.is_some())) {
@@ -248,6 +256,11 @@ impl Inbound {
         self.taken += u64::from(cost);
     }
 
+    /// What the calls cost that were taken.
+    pub fn taken_so_far(&self) -> u64 {
+        self.taken
+    }
+
     /// Gives the peer new credit for calls if half of what it had is used.
     #[inline]
     pub fn return_credit(&mut self, out: &mut OutBuf) {
@@ -322,6 +335,11 @@ fn refusal(bits: u8, row: u16, found: Option<&Row>) -> Result<RpcError, Violatio
         (flags::TARGET_METHOD, None) => Err(Violation(format!("a call on row {row}, which is not bound"))),
         _ => Err(Violation(format!("a call with flags {bits:#04x}, which are not in this protocol version"))),
     }
+}
+
+#[cold]
+fn beyond_credit(received: u64, granted: u64) -> Violation {
+    Violation(format!("calls that cost {received} in all, of which {granted} have credit"))
 }
 
 #[cold]

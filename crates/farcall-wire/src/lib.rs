@@ -27,7 +27,9 @@ pub use hello::{Hello, PeerLimits, SessionId};
 pub use inbound::{Inbound, Request, begin_reply, end_reply, reply_failure};
 pub use moment::KeyMoment;
 pub use options::{CallKey, CallOptions, tag};
-pub use outbound::{Answer, Body, CallId, Delivered, GoAway, Item, NEVER, Outbound, Receiver, Sendable, Sender, Start, Streams, Waiting};
+pub use outbound::{
+    Answer, Body, CallId, Delivered, GoAway, Item, Load, NEVER, Outbound, Receiver, Sendable, Sender, Start, Streams, Waiting,
+};
 pub use outbuf::OutBuf;
 pub use session::{Session, control};
 pub use table::{Bind, BindRow, Catalogue, Verdict};

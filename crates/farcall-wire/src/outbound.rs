@@ -21,7 +21,7 @@ use crate::hello::PeerLimits;
 use crate::outbuf::OutBuf;
 use crate::table::{Bind, MAX_ROWS, VERDICT_TEXT, Verdict};
 pub(crate) use flows::STOP;
-pub use flows::{Delivered, Item, Receiver, Sendable, Sender};
+pub use flows::{Delivered, Item, Load, Receiver, Sendable, Sender};
 use flows::{Flow, Flows, Totals};
 
 /// A call without a deadline expires then.
@@ -147,6 +147,8 @@ struct Slot<W> {
     cost: u32,
     /// Its result must be a stream.
     results: bool,
+    /// Its reply is being put together.
+    begun: bool,
 }
 
 impl<W> Slot<W> {
@@ -163,6 +165,7 @@ impl<W> Slot<W> {
             small_at: 0,
             cost: 0,
             results: false,
+            begun: false,
         }
     }
 }
@@ -392,6 +395,8 @@ impl<W> Outbound<W> {
         let index = self.take_slot(State::Sending)?;
         let id = self.id(index);
         self.queue_call(id.0, flags::ONEWAY, call);
+        // A GoAway may say that nobody takes the rest of it.
+        self.slots[index].number = self.calls;
         Ok(())
     }
 
@@ -407,6 +412,11 @@ impl<W> Outbound<W> {
     pub fn has_credit(&self, call: &Start<'_>) -> bool {
         let payload = 4 + call.options.len() + call.body.len().min(WHOLE);
         self.spent + CALL_COST + payload as u64 <= self.credit
+    }
+
+    /// What our calls cost so far of the connection's credit.
+    pub fn spent(&self) -> u64 {
+        self.spent
     }
 
     #[inline]
@@ -536,7 +546,7 @@ impl<W> Outbound<W> {
     fn release(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         slot.generation = slot.generation.wrapping_add(1);
-        slot.state = State::Free(self.free);
+        (slot.state, slot.begun) = (State::Free(self.free), false);
         self.free = index as u32;
         self.used -= 1;
     }
@@ -559,7 +569,7 @@ impl<W> Outbound<W> {
     #[cold]
     fn reply_begins(&mut self, header: Header, body: Bytes, wake: &mut Vec<W>) -> Result<(), Violation> {
         let (id, taken) = (CallId(header.id), self.taken);
-        let Some(slot) = self.slot(id).filter(|s| s.start < taken) else { return Err(unasked(id)) };
+        let Some(slot) = self.slot(id).filter(|s| s.start < taken && !s.begun) else { return Err(unasked(id)) };
         let wanted = match slot.state {
             State::Waiting(_) => true,
             State::Abandoned | State::Expired(_) => false,
@@ -567,6 +577,7 @@ impl<W> Outbound<W> {
         };
         match header.flags {
             flags::MORE if header.aux <= status::APP_ERROR => {
+                slot.begun = true;
                 self.assemble(Flow::results(header.id), header.aux, &body, !wanted);
                 if !wanted {
                     self.stop(Flow::results(header.id));
@@ -607,11 +618,19 @@ impl<W> Outbound<W> {
         }
     }
 
+    /// The last piece of an answer is here.
+    pub(super) fn answer_whole(&mut self, id: CallId, how: u16, body: Bytes, wake: &mut Vec<W>) -> Result<(), Violation> {
+        if let Some(slot) = self.slot(id) {
+            slot.begun = false;
+        }
+        self.answered(id, how, body, wake)
+    }
+
     /// The whole of an answer is here.
     #[inline]
     fn answered(&mut self, id: CallId, how: u16, body: Bytes, wake: &mut Vec<W>) -> Result<(), Violation> {
         let taken = self.taken;
-        let Some(slot) = self.slots.get_mut(id.slot()).filter(|s| (s.generation as u32) == id.0 >> 16) else {
+        let Some(slot) = self.slots.get_mut(id.slot()).filter(|s| (s.generation as u32) == id.0 >> 16 && !s.begun) else {
             return Err(unasked(id));
         };
         match &mut slot.state {
@@ -646,6 +665,7 @@ impl<W> Outbound<W> {
 
     /// The provider broke off a reply in fragments.
     fn broken_off(&mut self, id: CallId, error: RpcError, wake: &mut Vec<W>) {
+        self.stop_args(id, wake);
         let Some(slot) = self.slot(id) else { return };
         match std::mem::replace(&mut slot.state, State::Abandoned) {
             State::Waiting(waiting) => {

@@ -5,8 +5,9 @@ use bytes::{Bytes, BytesMut};
 use farcall_core::schema::{Fingerprint, TypeSchema};
 use farcall_core::{Code, CodecId, Detail, Limits, Metadata, RpcError, ServiceDescriptor, Stage, Trace, compact};
 use farcall_wire::{
-    Answer, Bind, BindRow, Body, CallKey, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, KeyMoment, Kind, OutBuf, Outbound,
-    PREFACE_LEN, PeerLimits, Preface, Session, Start, Verdict, begin_reply, control, end_reply, flags, get_frame, reply_failure, status,
+    Answer, Bind, BindRow, Body, CallId, CallKey, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, Item, KeyMoment, Kind, OutBuf,
+    Outbound, PREFACE_LEN, PeerLimits, Preface, Receiver, Sendable, Sender, Session, Start, Streams, Verdict, begin_reply, control,
+    end_reply, flags, get_frame, reply_failure, status,
 };
 
 /// Hex text to bytes. `#` begins a comment.
@@ -43,10 +44,13 @@ fn bytes_of(out: &OutBuf) -> &[u8] {
 
 const HELLO: &str = "
     66 61 72 63 61 6c 6c 01                          # preface: \"farcall\", version 1
-    3d 00 00 00 01 00 00 00 00 00 00 00              # 61 bytes, Hello
+    49 00 00 00 01 00 00 00 00 00 00 00              # 73 bytes, Hello
     02 10 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53   # 2 session
     04 08 07 00 00 00 00 00 00 00                    # 4 incarnation 7
-    06 10 80 88 84 08 80 80 80 08 80 80 04 80 80 04 80 20   # 6 limits: frame 16843776, body 16777216, in_flight 65536, metadata 65536, bound_methods 4096
+    06 1c                                            # 6 limits, 28 bytes
+    80 88 0c 80 80 80 08 80 80 04 80 80 04 80 20     # frame 197632, body 16777216, in_flight 65536, metadata 65536, bound_methods 4096
+    80 08 00 00                                      # streams 1024, exports 0, pipelined 0
+    80 80 80 08 80 80 10 80 08                       # credit 16777216, stream_bytes 262144, stream_items 1024
     0d 0d 66 61 72 63 61 6c 6c 2f 30 2e 31 2e 30     # 13 software \"farcall/0.1.0\"
 ";
 
@@ -277,7 +281,7 @@ fn answer(frame: Frame) -> Answer {
         .unwrap();
     out.advance(out.len());
     outbound.take(&mut out);
-    outbound.on_reply(frame.header, frame.payload).unwrap();
+    outbound.on_reply(frame.header, frame.payload, &mut Vec::new()).unwrap();
     outbound.poll(id, |_| {}).unwrap()
 }
 
@@ -307,6 +311,246 @@ fn reply() {
     assert_eq!(e.details(), error.details());
 }
 
+const CALL_MORE: &str = "
+    04 00 01 00 10 02 00 00 00 00 00 00              # 65540 bytes, Call with MORE, row 0, call 0
+    00 00 00 00                                      # no deadline; then the first 65536 bytes of the arguments
+";
+const DATA_MORE: &str = "
+    00 00 01 00 20 02 00 00 00 00 00 00              # 65536 bytes, Data with MORE, call 0: the next piece
+";
+const DATA_LAST: &str = "
+    01 00 00 00 20 00 00 00 00 00 00 00              # 1 byte, Data, call 0: the last piece
+    5a
+";
+const REPLY_MORE: &str = "
+    00 00 01 00 11 02 00 00 00 00 00 00              # 65536 bytes, Reply with MORE, status 0, call 0
+";
+const DATA_RESULT_LAST: &str = "
+    01 00 00 00 20 10 00 00 00 00 00 00              # 1 byte, Data with RESULTS, call 0: the last piece
+    5a
+";
+const CALL_STREAM: &str = "
+    05 00 00 00 10 08 00 00 00 00 00 00              # 5 bytes, Call with STREAM, row 0, call 0
+    00 00 00 00                                      # no deadline
+    09                                               # arguments
+";
+const DATA_ITEM: &str = "
+    02 00 00 00 20 00 00 00 00 00 00 00              # 2 bytes, Data, call 0: an item of the arguments
+    01 02
+";
+const END: &str = "
+    00 00 00 00 22 00 00 00 00 00 00 00              # End, status 0, call 0: no more arguments
+";
+const REPLY_STREAM: &str = "
+    00 00 00 00 11 08 00 00 00 00 00 00              # Reply with STREAM, call 0
+";
+const DATA_RESULT_ITEM: &str = "
+    03 00 00 00 20 10 00 00 00 00 00 00              # 3 bytes, Data with RESULTS, call 0: an item of the results
+    03 04 05
+";
+const END_APP_ERROR: &str = "
+    01 00 00 00 22 10 01 00 00 00 00 00              # 1 byte, End with RESULTS, status 1, call 0
+    05                                               # application error
+";
+const END_FAILURE: &str = "
+    0b 00 00 00 22 10 02 00 00 00 00 00              # 11 bytes, End with RESULTS, status 2, call 0
+    0a 02 ff                                         # Aborted, possibly executed, no stage
+    06 65 6e 6f 75 67 68                             # \"enough\"
+    00                                               # no details
+";
+const CREDIT: &str = "
+    10 00 00 00 21 00 00 00 00 00 00 00              # 16 bytes, Credit for the connection
+    00 00 18 00 00 00 00 00                          # calls may cost 1572864 in all
+    00 00 00 00 00 00 00 00                          # not used
+";
+const CREDIT_CALL: &str = "
+    10 00 00 00 21 10 01 00 00 00 00 00              # 16 bytes, Credit with RESULTS, call 0
+    18 00 10 00 00 00 00 00                          # 1048600 bytes in all
+    18 00 00 00 00 00 00 00                          # 24 items in all
+";
+const RESET_STOP: &str = "
+    1f 00 00 00 23 10 01 00 00 00 00 00              # 31 bytes, Reset 1 with RESULTS, call 0: send no more
+    01 02 ff                                         # Cancelled, possibly executed, no stage
+    1a 6e 6f 62 6f 64 79 20 72 65 61 64 73 20 74 68 69 73 20 61 6e 79 20 6d 6f 72 65   # \"nobody reads this any more\"
+    00                                               # no details
+";
+const RESET_NO_MORE: &str = "
+    15 00 00 00 23 00 00 00 00 00 00 00              # 21 bytes, Reset 0, call 0: no more arguments come
+    01 02 ff                                         # Cancelled, possibly executed, no stage
+    10 74 68 65 20 63 61 6c 6c 20 69 73 20 6f 76 65 72   # \"the call is over\"
+    00                                               # no details
+";
+
+/// The two ends of one call 0.
+struct Ends {
+    caller: Outbound<()>,
+    provider: Outbound<()>,
+    id: CallId,
+    to: Option<Sender>,
+}
+
+impl Ends {
+    /// A call with this body, which was written; and its frames.
+    fn call(body: Vec<u8>, streams: Streams) -> (Ends, Vec<Frame>) {
+        let roomy = PeerLimits { frame: 192 << 10, body: 1 << 20, streams: 8, stream_bytes: 1 << 20, ..PeerLimits::BEFORE_HELLO };
+        let mut caller = Outbound::new(&roomy);
+        caller.established(roomy, "peer".into());
+        caller.bind(1, &clock()).unwrap();
+        frames(&mut caller);
+        let call = Start { row: 0, deadline: None, options: &[], body: Body::Segment(body.into()), streams };
+        let id = caller.start(0, call, Some(())).unwrap();
+        let to = streams.args.then(|| caller.open_args(id));
+        let mut provider = Outbound::new(&roomy);
+        provider.established(roomy, "peer".into());
+        let frames = frames(&mut caller);
+        (Ends { caller, provider, id, to }, frames)
+    }
+
+    /// Both ways a stream, the results opened.
+    fn streams() -> (Ends, Sender, Receiver) {
+        let (mut ends, _) = Ends::call(vec![9], Streams { args: true, results: true });
+        ends.provider.serve(0, true);
+        let to = ends.provider.open_results(0);
+        ends.reply();
+        let Some(Answer::Stream(results)) = ends.caller.poll(ends.id, |_| {}) else { panic!() };
+        (ends, to, results)
+    }
+
+    /// The provider's reply reaches the caller.
+    fn reply(&mut self) -> Vec<Frame> {
+        let frames = frames(&mut self.provider);
+        let reply = frames[0].clone();
+        self.caller.on_reply(reply.header, reply.payload, &mut Vec::new()).unwrap();
+        frames
+    }
+}
+
+/// What leaves now.
+fn frames(outbound: &mut Outbound<()>) -> Vec<Frame> {
+    let (mut out, mut bytes) = (OutBuf::default(), BytesMut::new());
+    outbound.take(&mut out);
+    outbound.pump(&mut out, usize::MAX, &mut Vec::new());
+    while !out.is_empty() {
+        let mut slices = [std::io::IoSlice::new(&[]); 8];
+        let count = out.slices(&mut slices);
+        slices[..count].iter().for_each(|s| bytes.extend_from_slice(s));
+        let n = slices[..count].iter().map(|s| s.len()).sum();
+        out.advance(n);
+    }
+    std::iter::from_fn(|| get_frame(&mut bytes, 1 << 20).unwrap()).collect()
+}
+
+fn only(outbound: &mut Outbound<()>) -> Frame {
+    let [frame] = &frames(outbound)[..] else { panic!("one frame") };
+    frame.clone()
+}
+
+/// As [`check`], for a frame of which the specification shows only the beginning.
+#[track_caller]
+fn check_front(golden: &str, frame: &Frame) {
+    let bytes = [&frame.header.to_bytes()[..], &frame.payload].concat();
+    let front = unhex(golden);
+    assert_eq!(bytes[..front.len()], front, "{:02x?}", &bytes[..front.len()]);
+    in_the_specification(golden);
+}
+
+#[track_caller]
+fn check_whole(golden: &str, frame: &Frame) {
+    check(golden, &[&frame.header.to_bytes()[..], &frame.payload].concat());
+}
+
+#[test]
+fn bodies_in_fragments() {
+    let body = vec![0x5a; (128 << 10) + 1];
+    let (mut ends, call) = Ends::call(body.clone(), Streams::default());
+    assert_eq!(call.len(), 3);
+    check_front(CALL_MORE, &call[0]);
+    check_front(DATA_MORE, &call[1]);
+    check_whole(DATA_LAST, &call[2]);
+    ends.provider.reply_in_fragments(0, status::OK, &[], body.clone().into());
+    let reply = ends.reply();
+    assert_eq!(reply.len(), 3);
+    check_front(REPLY_MORE, &reply[0]);
+    check_whole(DATA_RESULT_LAST, &reply[2]);
+    for piece in &reply[1..] {
+        ends.caller.on_data(piece.clone(), &Limits::default(), &mut Vec::new()).unwrap();
+    }
+    assert!(matches!(ends.caller.poll(ends.id, |_| {}), Some(Answer::Ok(got)) if got == body));
+}
+
+#[test]
+fn streams() {
+    let (mut ends, call) = Ends::call(vec![9], Streams { args: true, results: true });
+    check_whole(CALL_STREAM, &call[0]);
+    let (to, args) = (ends.to.unwrap(), ends.provider.serve(0, true).unwrap());
+    ends.caller.send_item(to, &[1], Bytes::from_static(&[2])).unwrap();
+    let item = only(&mut ends.caller);
+    check_whole(DATA_ITEM, &item);
+    ends.provider.on_data(item, &Limits::default(), &mut Vec::new()).unwrap();
+    assert!(matches!(ends.provider.poll_item(args, |_| {}), Some(Item::Item(got)) if got[..] == [1, 2]));
+    ends.caller.end_items(to, status::OK, Vec::new());
+    let end = only(&mut ends.caller);
+    check_whole(END, &end);
+    ends.provider.on_end(end, &mut Vec::new()).unwrap();
+    assert!(matches!(ends.provider.poll_item(args, |_| {}), Some(Item::End)));
+
+    let to = ends.provider.open_results(0);
+    check_whole(REPLY_STREAM, &ends.reply()[0]);
+    let Some(Answer::Stream(results)) = ends.caller.poll(ends.id, |_| {}) else { panic!() };
+    ends.provider.send_item(to, &[3, 4, 5], Bytes::new()).unwrap();
+    let item = only(&mut ends.provider);
+    check_whole(DATA_RESULT_ITEM, &item);
+    ends.caller.on_data(item, &Limits::default(), &mut Vec::new()).unwrap();
+    assert!(matches!(ends.caller.poll_item(results, |_| {}), Some(Item::Item(got)) if got[..] == [3, 4, 5]));
+    ends.provider.end_items(to, status::APP_ERROR, vec![5]);
+    let end = only(&mut ends.provider);
+    check_whole(END_APP_ERROR, &end);
+    ends.caller.on_end(end, &mut Vec::new()).unwrap();
+    assert!(matches!(ends.caller.poll_item(results, |_| {}), Some(Item::AppError(got)) if got[..] == [5]));
+}
+
+#[test]
+fn streams_that_fail_or_are_broken_off() {
+    let (mut ends, to, results) = Ends::streams();
+    ends.provider.end_items(to, status::FAILURE, Failure::from_error(&RpcError::new(Code::Aborted, "enough")).encode());
+    let end = only(&mut ends.provider);
+    check_whole(END_FAILURE, &end);
+    ends.caller.on_end(end, &mut Vec::new()).unwrap();
+    assert!(matches!(ends.caller.poll_item(results, |_| {}), Some(Item::Failed(e)) if e.code() == Code::Aborted));
+
+    let (mut ends, to, results) = Ends::streams();
+    ends.caller.drop_receiver(results, &mut Vec::new());
+    let [stop, no_more] = &frames(&mut ends.caller)[..] else { panic!() };
+    check_whole(RESET_STOP, stop);
+    check_whole(RESET_NO_MORE, no_more);
+    ends.provider.on_reset(stop, &mut Vec::new()).unwrap();
+    ends.provider.on_reset(no_more, &mut Vec::new()).unwrap();
+    assert_eq!(ends.provider.poll_sendable(to, |_| {}), Sendable::Never);
+    ends.caller.on_reset(&only(&mut ends.provider), &mut Vec::new()).unwrap();
+    assert_eq!((ends.caller.in_flight(), ends.provider.serving()), (0, 0));
+}
+
+#[test]
+fn credit() {
+    let mut inbound = Inbound::new(Limits { credit: 0, ..Limits::default() });
+    inbound.taken(1 << 19);
+    let mut out = OutBuf::default();
+    inbound.return_credit(&mut out);
+    let frame = check(CREDIT, bytes_of(&out));
+    let (mut caller, _) = caller();
+    assert!(caller.on_credit(&frame, &mut Vec::new()).unwrap(), "it is for the connection");
+
+    let (mut ends, to, results) = Ends::streams();
+    for _ in 0..8 {
+        ends.provider.send_item(to, &[3, 4, 5], Bytes::new()).unwrap();
+        ends.caller.on_data(only(&mut ends.provider), &Limits::default(), &mut Vec::new()).unwrap();
+        ends.caller.poll_item(results, |_| {}).unwrap();
+    }
+    let credit = only(&mut ends.caller);
+    check_whole(CREDIT_CALL, &credit);
+    assert!(!ends.provider.on_credit(&credit, &mut Vec::new()).unwrap());
+}
+
 const CANCEL: &str = "
     00 00 00 00 12 00 00 00 00 00 00 00              # Cancel call 0
 ";
@@ -328,7 +572,7 @@ fn cancel_and_void() {
             outbound.take(&mut out);
             out.advance(out.len());
         }
-        outbound.cancel(id);
+        outbound.cancel(id, &mut Vec::new());
         outbound.take(&mut out);
         bytes_of(&out).to_vec()
     };
@@ -371,7 +615,7 @@ fn ping_pong_and_go_away() {
 
 #[test]
 fn numbers_of_flags_and_states() {
-    assert_eq!([flags::OPTIONS, flags::MORE, flags::ONEWAY, flags::STREAM], [1, 2, 4, 8]);
+    assert_eq!([flags::OPTIONS, flags::MORE, flags::ONEWAY, flags::STREAM, flags::RESULTS], [1, 2, 4, 8, 0x10]);
     assert_eq!([flags::TARGET, flags::TARGET_METHOD, flags::TARGET_OBJECT, flags::TARGET_ANSWER], [0x30, 0, 0x10, 0x20]);
     assert_eq!([status::OK, status::APP_ERROR, status::FAILURE], [0, 1, 2]);
     assert!(CallOptions::take(&mut Bytes::from_static(&[0]), 100).unwrap().is_default(), "an empty block is allowed");

@@ -21,7 +21,10 @@ impl Catalogue for One {
 }
 
 fn echo() -> ServiceDescriptor {
-    service("Echo", &[("echo", false), ("note", true)])
+    let mut echo = service("Echo", &[("echo", false), ("note", true), ("fold", false), ("follow", false)]);
+    echo.methods[2].traits.args_stream = true;
+    echo.methods[3].traits.result_stream = true;
+    echo
 }
 
 fn frame(kind: Kind, flags: u8, aux: u16, id: u32, payload: &[u8]) -> Frame {
@@ -61,9 +64,13 @@ impl Table {
             Kind::Bind => self.inbound.on_bind(&frame, &One(echo()), &mut self.out),
             Kind::Call => self.inbound.on_call(frame, 0, &mut self.out).map(|request| {
                 if let Some(r) = request {
+                    let how = if r.more { "hold" } else { "run" };
                     let once = if r.oneway { " one-way" } else { "" };
-                    self.log.push(format!("run {}{once}", r.method));
-                    if !r.oneway {
+                    let stream = if r.streams.args { " stream" } else { "" };
+                    self.log.push(format!("{how} {}{once}{stream}", r.method));
+                    if r.more {
+                        self.inbound.hold(r);
+                    } else if !r.oneway {
                         self.inbound.park(r.id, 40 + r.method as usize);
                     }
                 }
@@ -111,16 +118,22 @@ fn check_call(call: Frame, expected: &str) {
     check(Limits::default(), vec![call], &[expected]);
 }
 
+/// What a call is told that is not what its row was bound for.
+const MISMATCH: &str = "FailedPrecondition: the call is one-way or has a stream of arguments, and its binding says otherwise";
+
 #[test]
 fn a_call_is_run_refused_or_breaks_the_protocol() {
     check_call(call(0, 0, 1), "run 0");
     check_call(call(flags::ONEWAY, 1, 0), "run 1 one-way");
-    check_call(call(0, 1, 1), "FailedPrecondition: one side calls this method one-way, the other two-way");
+    check_call(call(0, 1, 1), MISMATCH);
     check_call(call(flags::TARGET_OBJECT, 0, 1), "Unimplemented: calls on remote objects are not built in this version");
     check_call(call(flags::TARGET_ANSWER, 9, 1), "Unimplemented: calls on results that are not there yet are not built in this version");
-    check_call(call(flags::MORE, 0, 1), "Unimplemented: bodies in fragments are not built in this version");
-    check_call(call(flags::STREAM, 0, 1), "Unimplemented: streams are not built in this version");
-    check_call(call(0, 2, 1), "violation: a call on row 2, which is not bound");
+    check_call(call(flags::MORE, 0, 1), "hold 0");
+    check_call(call(flags::MORE | flags::ONEWAY, 1, 1), "hold 1 one-way");
+    check_call(call(flags::STREAM, 0, 1), MISMATCH);
+    check_call(call(flags::STREAM, 2, 1), "run 2 stream");
+    check_call(call(0, 2, 1), MISMATCH);
+    check_call(call(0, 4, 1), "violation: a call on row 4, which is not bound");
     check_call(call(0, u16::MAX, 1), "violation: a call on row 65535, which is not bound");
     check_call(call(flags::TARGET, 0, 1), "violation: a call with flags 0x30, which are not in this protocol version");
     check_call(call(0x40, 0, 1), "violation: a call with flags 0x40, which are not in this protocol version");
@@ -146,6 +159,28 @@ fn limits_are_kept_with_an_answer() {
     let small = Limits { metadata: 5000, ..Limits::default() };
     let why = "ResourceExhausted: the call's metadata and other options are 5005 bytes, the limit `metadata` is 5000";
     check(small, vec![frame(Kind::Call, flags::OPTIONS, 0, 1, &payload)], &[why]);
+}
+
+#[test]
+fn calls_keep_to_the_credit_of_the_connection() {
+    let mut t = Table::bound(Limits { credit: 0, ..Limits::default() });
+    let body = vec![0; (64 << 10) - 64];
+    let call = |id: u32| frame(Kind::Call, 0, 0, id, &body);
+    // The least that may be given is a mebibyte.
+    (0..16).for_each(|id| t.feed(call(id)));
+    t.inbound.return_credit(&mut t.out);
+    t.answers();
+    assert_eq!(t.log, vec!["run 0"; 16], "nothing was taken, so nothing is given back");
+    t.feed(call(16));
+    assert_eq!(t.log[16], "violation: calls that cost 1114112 in all, of which 1048576 have credit");
+    let mut t = Table::bound(Limits { credit: 0, ..Limits::default() });
+    for id in 0..40 {
+        t.feed(call(id));
+        t.inbound.taken(64 << 10);
+        t.inbound.return_credit(&mut t.out);
+    }
+    t.answers();
+    assert_eq!(t.log.iter().filter(|l| *l == "Credit 0").count(), 5, "each time that half of it is used");
 }
 
 #[test]
@@ -200,7 +235,7 @@ fn a_call_that_breaks_the_protocol_was_not_accepted() {
 }
 
 fn check_bind(edit: impl FnOnce(&mut Bind), expected: &str) -> Table {
-    let mut wanted = Bind::of(&echo());
+    let mut wanted = Bind { rows: Bind::of(&echo()).rows[..2].to_vec(), ..Bind::of(&echo()) };
     edit(&mut wanted);
     let mut t = Table::new(Limits { bound_methods: 5000, ..Limits::default() });
     t.feed(bind(0, &wanted));
@@ -219,9 +254,16 @@ fn a_binding_is_translated_or_refused_by_row() {
     t.feed(call(flags::ONEWAY, 1, 0));
     let why = "FailedPrecondition: Echo.echo: the result differs between caller and provider; the provider has `echo`; build both from the same types";
     assert_eq!(t.log, [why, "run 1 one-way"]);
-    let mut t = check_bind(|b| b.rows[0].bits = 2, "Bound 1");
-    t.feed(call(0, 0, 0));
-    assert_eq!(t.log, ["Unimplemented: Echo.echo: streams are not built in this version"]);
+    let refused = |bits: u8, why: &str| {
+        let mut t = check_bind(|b| b.rows[0].bits = bits, "Bound 1");
+        t.feed(call(0, 0, 0));
+        assert_eq!(t.log, [why]);
+    };
+    let built = "the provider has `echo`; build both from the same types";
+    refused(2, &format!("FailedPrecondition: Echo.echo: one side has a stream where the other has none; {built}"));
+    refused(4, &format!("FailedPrecondition: Echo.echo: one side has a stream where the other has none; {built}"));
+    refused(1, &format!("FailedPrecondition: Echo.echo: one side calls it one-way, the other two-way; {built}"));
+    refused(8, "Unimplemented: Echo.echo: row bits 0x08 are not known here");
     check_bind(|b| b.extra.push((1, vec![])), "Bound 0");
     check_bind(|b| b.extra.push((2, vec![])), "Bound 1");
 }

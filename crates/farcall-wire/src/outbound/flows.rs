@@ -103,6 +103,25 @@ pub enum Delivered {
     TooMuch(u32),
 }
 
+/// What flows take; nothing of it is left once all has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Flows that are sent.
+    pub sending: usize,
+    /// Streams that are received, or whose end nobody has read.
+    pub receiving: usize,
+    /// Bodies that are put together.
+    pub assembling: usize,
+    /// Calls with streams that are served.
+    pub serving: usize,
+    /// Bytes of arguments that are put together.
+    pub held: usize,
+    /// Bytes that wait for their turn to be sent.
+    pub resting: usize,
+    /// Bytes that wait for their reader.
+    pub unread: usize,
+}
+
 /// Bytes and items, as totals since a flow began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Totals {
@@ -277,6 +296,21 @@ impl<W> Outbound<W> {
         !self.flows.turns.is_empty()
     }
 
+    /// What flows take now. It costs a look at every stream.
+    pub fn load(&self) -> Load {
+        let f = &self.flows;
+        let unread = |r: &Receiving<W>| r.items.iter().map(Bytes::len).sum::<usize>() + r.partial.as_ref().map_or(0, Vec::len);
+        Load {
+            sending: f.sending.len(),
+            receiving: f.receiving.iter().flatten().count(),
+            assembling: f.assembling.len(),
+            serving: f.served.len(),
+            held: f.held,
+            resting: f.resting,
+            unread: f.receiving.iter().flatten().map(unread).sum(),
+        }
+    }
+
     /// Whether nothing is on its way in any flow that we send.
     pub fn flows_quiet(&self) -> bool {
         self.flows.sending.is_empty()
@@ -362,7 +396,7 @@ impl<W> Outbound<W> {
         Ok(())
     }
 
-    /// Ends a stream, after what is under way of its last item. Returns whoever waits.
+    /// Ends a stream, after what is under way of its last item.
     pub fn end_items(&mut self, at: Sender, how: u16, payload: Vec<u8>) {
         let Some(s) = self.sending(at) else { return };
         if s.rest() > 0 {
@@ -370,12 +404,8 @@ impl<W> Outbound<W> {
             return;
         }
         self.flows.sending.remove(&at.flow);
-        self.say_end(at.flow, how, &payload);
-    }
-
-    fn say_end(&mut self, flow: Flow, how: u16, payload: &[u8]) {
-        self.queue(flow.header(Kind::End, 0, how), &[payload]);
-        self.results_over(flow);
+        self.queue(at.flow.header(Kind::End, 0, how), &[&payload]);
+        self.results_over(at.flow);
     }
 
     /// Breaks a stream or body off that we send. Says whether there was one.
@@ -407,8 +437,10 @@ impl<W> Outbound<W> {
     }
 
     /// Moves fragments of what is large to `into`, whose bytes are written next: one of each flow by
-    /// turns, up to about `budget` bytes. Says whether any were moved.
+    /// turns, up to about `budget` bytes. Says whether any were moved. What is queued must have been
+    /// [taken](Outbound::take) before, into the same: a fragment must not overtake its call.
     pub fn pump(&mut self, into: &mut OutBuf, mut budget: usize, wake: &mut Vec<W>) -> bool {
+        debug_assert!(self.out.is_empty(), "a fragment would overtake what is queued");
         let mut moved = false;
         while budget > 0 {
             let Some(flow) = self.flows.turns.pop_front() else { break };
@@ -436,7 +468,7 @@ impl<W> Outbound<W> {
             match (more, body) {
                 (true, _) => self.flows.turn(flow),
                 (false, true) => self.body_sent(flow),
-                (false, false) => self.item_sent(flow, wake),
+                (false, false) => self.item_sent(flow, into, wake),
             }
         }
         moved
@@ -449,12 +481,17 @@ impl<W> Outbound<W> {
         }
     }
 
-    fn item_sent(&mut self, flow: Flow, wake: &mut Vec<W>) {
+    fn item_sent(&mut self, flow: Flow, into: &mut OutBuf, wake: &mut Vec<W>) {
         let Some(s) = self.flows.sending.get_mut(&flow) else { return };
         wake.extend(s.waiting.take());
         if let Some((how, payload)) = s.end.take() {
             self.flows.sending.remove(&flow);
-            self.say_end(flow, how, &payload);
+            // Not queued: fragments of others follow in this pump, and bytes are counted in the order in
+            // which they are written.
+            into.frame(flow.header(Kind::End, 0, how), &[&payload]);
+            self.appended += (HEADER + payload.len()) as u64;
+            self.taken = self.appended;
+            self.results_over(flow);
         }
     }
 
@@ -597,7 +634,7 @@ impl<W> Outbound<W> {
         let Some(body) = self.flows.assembling.remove(&flow) else { return Ok(Delivered::Nothing) };
         let bytes = Bytes::from(body.bytes);
         if flow.results {
-            self.answered(CallId(flow.call), body.status, bytes, wake)?;
+            self.answer_whole(CallId(flow.call), body.status, bytes, wake)?;
             return Ok(Delivered::Nothing);
         }
         self.flows.held -= bytes.len();
@@ -689,7 +726,8 @@ impl<W> Outbound<W> {
             return self.flows.forget(at);
         }
         let flow = r.flow;
-        (r.discarded, r.items) = (true, VecDeque::new());
+        // That an item is not whole must still be known.
+        (r.discarded, r.items, r.partial) = (true, VecDeque::new(), r.partial.take().map(|_| Vec::new()));
         wake.extend(r.waiting.take());
         self.stop(flow);
         if flow.results {
@@ -787,8 +825,10 @@ impl<W> Outbound<W> {
         self.open(Flow::results(call), Bytes::new())
     }
 
-    /// Sends a reply whose body, `head` and `tail` together, is too large for one frame.
+    /// Sends a reply whose body, `head` and `tail` together, is too large for one frame. The head goes
+    /// in the first piece: it is at most [`FRAGMENT`] bytes.
     pub fn reply_in_fragments(&mut self, call: u32, status: u16, head: &[u8], mut tail: Bytes) {
+        debug_assert!(head.len() <= FRAGMENT, "a head of {} bytes", head.len());
         let first = tail.split_to(FRAGMENT.saturating_sub(head.len()).min(tail.len()));
         self.queue_segment(Header::new(Kind::Reply, flags::MORE, status, call), &[head], first);
         self.send_body(Flow::results(call), tail);

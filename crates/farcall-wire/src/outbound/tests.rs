@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use farcall_core::{MethodDescriptor, MethodTraits, Never};
 
 use super::*;
-use crate::frame::get_frame;
+use crate::frame::{Frame, get_frame};
 use crate::inbound::reply_failure;
 
 pub(crate) fn service(name: &str, methods: &[(&str, bool)]) -> ServiceDescriptor {
@@ -63,6 +63,22 @@ impl Table {
         }
     }
 
+    /// Payload bytes of the frames that leave now.
+    fn frames(&mut self) -> Vec<usize> {
+        let mut wire = OutBuf::default();
+        self.out.take(&mut wire);
+        self.out.pump(&mut wire, usize::MAX, &mut Vec::new());
+        let mut bytes = BytesMut::new();
+        while !wire.is_empty() {
+            let mut io = [std::io::IoSlice::new(&[]); 8];
+            let count = wire.slices(&mut io);
+            let some: Vec<u8> = io[..count].iter().flat_map(|s| s.to_vec()).collect();
+            bytes.extend_from_slice(&some);
+            wire.advance(some.len());
+        }
+        std::iter::from_fn(|| get_frame(&mut bytes, 1 << 20).unwrap()).map(|f| f.payload.len()).collect()
+    }
+
     fn step(&mut self, step: &str) {
         let words: Vec<&str> = step.split(' ').collect();
         let number = |at: usize| words.get(at).and_then(|w| w.parse::<u64>().ok());
@@ -88,13 +104,12 @@ impl Table {
             }
             "reply" => {
                 let header = Header::new(Kind::Reply, 0, number(2).unwrap_or(0) as u16, self.id(words[1]).0);
-                match self.out.on_reply(header, Bytes::from_static(b"r")) {
-                    Ok(who) => woken.extend(who),
-                    Err(v) => self.log.push(format!("violation: {v}")),
+                if let Err(v) = self.out.on_reply(header, Bytes::from_static(b"r"), &mut woken) {
+                    self.log.push(format!("violation: {v}"));
                 }
             }
             "cancel" => {
-                self.out.cancel(self.id(words[1]));
+                self.out.cancel(self.id(words[1]), &mut woken);
             }
             "at" => {
                 self.now = number(1).unwrap();
@@ -154,11 +169,11 @@ fn a_reply_that_cannot_be_read_leaves_the_caller_to_be_told_when_the_link_ends()
 
 #[test]
 fn a_reply_in_parts_is_not_taken_for_a_whole_one() {
-    for bits in [flags::MORE, flags::OPTIONS, flags::STREAM, 0x80] {
+    for bits in [flags::OPTIONS, flags::STREAM, flags::STREAM | flags::MORE, 0x80] {
         let mut t = Table::new();
         t.step("call a");
         t.step("write");
-        assert!(t.out.on_reply(Header::new(Kind::Reply, bits, 0, t.id("a").0), Bytes::new()).is_err(), "flags {bits:#x}");
+        assert!(t.out.on_reply(Header::new(Kind::Reply, bits, 0, t.id("a").0), Bytes::new(), &mut Vec::new()).is_err(), "flags {bits:#x}");
         t.step("look a");
         assert_eq!(t.log.join("; "), "Call; a waits");
     }
@@ -190,7 +205,7 @@ fn a_caller_that_goes_away_learns_what_is_known() {
     let check = |script: &str, expected: Certainty| {
         let mut t = Table::new();
         script.split("; ").for_each(|step| t.step(step));
-        assert_eq!(t.out.cancel(t.id("a")), expected, "{script}");
+        assert_eq!(t.out.cancel(t.id("a"), &mut Vec::new()), expected, "{script}");
     };
     check("call a", Certainty::NotSent);
     check("call a; take", Certainty::MaybeExecuted);
@@ -270,17 +285,22 @@ fn the_peers_limits_are_kept() {
     call(1000, 4096).unwrap();
     assert!(call(1001, 0).unwrap_err().contains("limit `body` is 1000"));
     assert!(call(0, 4097).unwrap_err().contains("limit `metadata` is 4096"));
-    t.out.established(PeerLimits { body: u32::MAX, metadata: u32::MAX, frame: 64 << 10, ..limits(3) }, "peer".into());
-    let mut call = |body: usize| {
-        t.out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(&vec![0; body]), streams: Streams::default() })
+    t.out.established(PeerLimits { body: WHOLE as u32, frame: 64 << 10, ..limits(3) }, "peer".into());
+    t.step("write");
+    let mut frames = |body: usize| {
+        let body = vec![0; body];
+        t.out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(&body), streams: Streams::default() }).unwrap();
+        t.frames()
     };
-    call((64 << 10) - 4).unwrap();
-    assert!(call((64 << 10) - 3).unwrap_err().message().contains("limit for frames is 65536"));
+    assert_eq!(frames((64 << 10) - 4), [64 << 10]);
+    assert_eq!(frames((64 << 10) - 3), [64 << 10, 1], "what is larger than the peer's frames goes in fragments");
+    assert_eq!(frames(120 << 10), [64 << 10, (56 << 10) + 4]);
+    assert_eq!(t.out.in_flight(), 0, "the number of a one-way call is free once all of it is queued");
 }
 
 #[test]
 fn before_the_peers_hello_only_so_much_is_queued() {
-    let mut out = Outbound::<()>::new();
+    let mut out = Outbound::<()>::new(&PeerLimits::BEFORE_HELLO);
     out.bind(1, &service("Echo", &[("echo", false)])).unwrap();
     let body = vec![0; 48 << 10];
     let mut call =
@@ -292,7 +312,7 @@ fn before_the_peers_hello_only_so_much_is_queued() {
 
 #[test]
 fn rows_do_not_wrap_whatever_the_peer_announces() {
-    let mut out = Outbound::<()>::new();
+    let mut out = Outbound::<()>::new(&PeerLimits::BEFORE_HELLO);
     out.established(PeerLimits { bound_methods: u32::MAX, frame: u32::MAX, ..PeerLimits::BEFORE_HELLO }, "peer".into());
     let names: Vec<String> = (0..4096).map(|i| format!("m{i}")).collect();
     let large = service("Large", &names.iter().map(|n| (n.as_str(), false)).collect::<Vec<_>>());
@@ -308,7 +328,7 @@ fn rows_do_not_wrap_whatever_the_peer_announces() {
 
 #[test]
 fn descriptors_that_come_and_go_are_known_by_what_they_say() {
-    let mut out = Outbound::<()>::new();
+    let mut out = Outbound::<()>::new(&PeerLimits::BEFORE_HELLO);
     let (ab, ba) = (service("S", &[("a", false), ("b", false)]), service("S", &[("b", false), ("a", false)]));
     assert_eq!(out.bind_by_value(&ab).unwrap(), 0);
     assert_eq!(out.bind_by_value(&ba).unwrap(), 2, "another order is another binding");
@@ -364,6 +384,107 @@ fn a_timeout_says_where_the_time_went_or_nothing() {
     assert_eq!(message(&mut t), "deadline 5000 ms: no reply from peer after the request was written");
 }
 
+/// A table whose peer takes large bodies and streams, everything written so far.
+fn streaming() -> Table {
+    let mut t = Table::new();
+    let roomy = PeerLimits { body: 1 << 20, streams: 8, in_flight: 3, stream_bytes: 1 << 20, ..PeerLimits::BEFORE_HELLO };
+    t.out.established(roomy, "peer".into());
+    t
+}
+
+impl Table {
+    fn start(&mut self, body: usize, streams: Streams) -> CallId {
+        let body = vec![0; body];
+        self.out.start(self.now, Start { row: 0, deadline: None, options: &[], body: Body::Copy(&body), streams }, None).unwrap()
+    }
+
+    fn failure(&mut self, id: CallId) -> Certainty {
+        match self.out.poll(id, |_| {}) {
+            Some(Answer::Failed(e)) => e.certainty(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Takes over what is queued and writes it.
+    fn leave(&mut self) {
+        self.frames();
+        self.out.flushed(self.now, 0);
+    }
+
+    /// Header fields of the frames that leave now: kind, flags, aux.
+    fn heads(&mut self) -> Vec<(Kind, u8, u16)> {
+        let mut wire = OutBuf::default();
+        self.out.take(&mut wire);
+        let mut bytes = BytesMut::from(wire.contiguous().unwrap());
+        std::iter::from_fn(|| get_frame(&mut bytes, 1 << 20).unwrap()).map(|f| (f.header.kind, f.header.flags, f.header.aux)).collect()
+    }
+}
+
+#[test]
+fn an_end_behind_a_large_item_is_counted_where_it_is_written() {
+    let mut t = streaming();
+    let streamed = t.start(8, Streams { args: true, results: false });
+    let to = t.out.open_args(streamed);
+    t.out.send_item(to, &[0; 20_000], Bytes::new()).unwrap();
+    t.out.end_items(to, status::OK, Vec::new());
+    let large = t.start(140_000, Streams::default());
+    t.leave();
+    // Whatever is taken after it and not written says nothing of it.
+    t.start(8, Streams::default());
+    t.out.take(&mut t.wire);
+    t.out.flushed(0, t.wire.len());
+    t.out.lose(RpcError::new(Code::Unavailable, "lost"), &mut Vec::new());
+    assert_eq!(t.failure(large), Certainty::MaybeExecuted, "it left whole");
+}
+
+#[test]
+fn a_one_way_call_in_fragments_ends_with_a_go_away_before_it() {
+    let mut t = streaming();
+    let body = vec![0; 140_000];
+    t.out.established(PeerLimits { body: 1 << 20, ..PeerLimits::BEFORE_HELLO }, "peer".into());
+    let start = Start { row: 0, deadline: None, options: &[], body: Body::Copy(&body), streams: Streams::default() };
+    t.out.start_oneway(start).unwrap();
+    t.leave();
+    assert_eq!((t.out.in_flight(), t.out.resting() > 0), (1, true), "the rest waits for credit");
+    t.step("goaway 0");
+    assert_eq!((t.out.in_flight(), t.out.resting()), (0, 0), "nobody takes the rest, and nobody gives credit for it");
+}
+
+#[test]
+fn what_nobody_wants_is_stopped_also_if_the_cancel_did_not() {
+    for (bits, streams) in [(flags::MORE, Streams::default()), (flags::STREAM, Streams { args: false, results: true })] {
+        let mut t = streaming();
+        let id = t.start(8, streams);
+        t.leave();
+        t.out.cancel(id, &mut Vec::new());
+        t.heads();
+        t.out.on_reply(Header::new(Kind::Reply, bits, 0, id.0), Bytes::new(), &mut Vec::new()).unwrap();
+        assert_eq!(t.heads(), [(Kind::Reset, flags::RESULTS, STOP)], "it would wait for credit for ever");
+        let no_more = Frame { header: Header::new(Kind::Reset, flags::RESULTS, 0, id.0), payload: reset() };
+        t.out.on_reset(&no_more, &mut Vec::new()).unwrap();
+        assert_eq!((t.out.in_flight(), t.out.load()), (0, Load::default()));
+    }
+}
+
+fn reset() -> Bytes {
+    Failure::from_error(&RpcError::new(Code::Cancelled, "")).encode().into()
+}
+
+#[test]
+fn a_reply_is_begun_once() {
+    let begun = |second: u8| {
+        let mut t = streaming();
+        let id = t.start(8, Streams::default());
+        t.leave();
+        let header = |bits| Header::new(Kind::Reply, bits, 0, id.0);
+        t.out.on_reply(header(flags::MORE), Bytes::from_static(b"r"), &mut Vec::new()).unwrap();
+        t.out.on_reply(header(second), Bytes::from_static(b"r"), &mut Vec::new()).unwrap_err();
+    };
+    // Each would leave its first piece behind.
+    begun(0);
+    begun(flags::MORE);
+}
+
 #[test]
 fn a_failure_keeps_what_the_provider_said() {
     let mut t = Table::new();
@@ -372,7 +493,7 @@ fn a_failure_keeps_what_the_provider_said() {
     reply_failure(&mut buf, t.id("a").0, &RpcError::not_executed(Code::ResourceExhausted, "full").with_stage(Stage::ServerQueue));
     let mut bytes = BytesMut::from(buf.contiguous().unwrap());
     let frame = get_frame(&mut bytes, 1000).unwrap().unwrap();
-    t.out.on_reply(frame.header, frame.payload).unwrap();
+    t.out.on_reply(frame.header, frame.payload, &mut Vec::new()).unwrap();
     let Some(Answer::Failed(e)) = t.out.poll(t.id("a"), |_| {}) else { panic!() };
     assert_eq!((e.code(), e.certainty(), e.stage()), (Code::ResourceExhausted, Certainty::NotExecuted, Some(Stage::ServerQueue)));
     assert_eq!((e.message(), e.peer()), ("full", Some("peer")));

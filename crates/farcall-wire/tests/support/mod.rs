@@ -3,30 +3,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 use farcall_core::{MethodDescriptor, MethodTraits, Never, RpcError, ServiceDescriptor};
+pub use farcall_sim::Rng;
 use farcall_wire::Catalogue;
-
-/// Numbers that look random and are the same for a seed on every machine: splitmix64.
-#[derive(Debug, Clone)]
-pub struct Rng(pub u64);
-
-impl Rng {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    /// True once in `n`.
-    pub fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// A service whose methods take a number and return one.
 pub fn service(name: &str, methods: &[(&str, bool)]) -> ServiceDescriptor {
