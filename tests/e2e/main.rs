@@ -7,6 +7,7 @@ mod fair;
 mod layers;
 mod lifecycle;
 mod pressure;
+mod review;
 mod streams;
 mod styles;
 mod support;
