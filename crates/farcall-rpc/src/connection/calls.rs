@@ -265,7 +265,10 @@ impl Driver {
                 // The deadline was for the opening.
                 let context = crate::Context { expires: None, ..self.current.context.clone() };
                 let pump = Pump::new(Arc::clone(&inner), to, stream.0);
+                // A runtime that is shut down drops it at once, and it takes the lock then.
+                drop(shared);
                 tokio::spawn(Scoped { context, future: Box::pin(pump) });
+                shared = inner.lock();
             }
             Some(Aside::Large { status, head, tail }) if !oneway => {
                 match head.len() + tail.len() <= WHOLE {
