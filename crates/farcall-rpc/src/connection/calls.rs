@@ -39,7 +39,8 @@ impl Driver {
         let stream = match request.streams != Streams::default() {
             true => match self.serve(&request) {
                 Ok(stream) => stream,
-                Err(error) => return self.refuse(request, &error),
+                // Nothing was opened for it: it is over like any other.
+                Err(error) => return self.refuse(Request { streams: Streams::default(), ..request }, &error),
             },
             false => None,
         };
