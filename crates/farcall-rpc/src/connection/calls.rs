@@ -282,7 +282,11 @@ impl Driver {
             Some(_) | None => shared.outbound.served(id),
         }
         match streamed {
-            true => shared.outbound.take_over(&mut self.free_numbers),
+            true => {
+                // Its place among the parked is another's from now on.
+                self.inbound.occupy(id);
+                shared.outbound.take_over(&mut self.free_numbers);
+            }
             false => self.inbound.finished(id, oneway),
         }
         drop(shared);
