@@ -331,8 +331,9 @@ impl Driver {
                     Ok(Poll::Pending) => Poll::Pending,
                     Ok(Poll::Ready(())) => Poll::Ready(Ok((current.finish.take(), current.aside.take()))),
                     Err(payload) => {
-                        // It may have written its reply before it panicked.
+                        // It may have written its reply before it panicked, or put it aside.
                         replies.small().truncate(written);
+                        current.aside = None;
                         Poll::Ready(Err(panicked(&*payload)))
                     }
                 })
