@@ -367,13 +367,21 @@ impl Driver {
         let gone = || RpcError::new(Code::Cancelled, "the caller went away");
         if let Some(token) = self.inbound.on_cancel(id) {
             if self.parked.get(token).is_some_and(|e| e.cancel) {
+                let streamed = self.parked.get(token).is_some_and(|e| e.streamed);
                 self.drop_parked(token, &gone());
+                if streamed {
+                    self.cancelled_in_flow(id);
+                }
             }
         } else if let Some(at) = self.backlog.iter().position(|a| a.request.id == id && !a.request.oneway) {
             let unstarted = RpcError::not_executed(Code::Cancelled, "the caller went away before the handler was started");
             if let Some(Arrived { request, stream }) = self.backlog.remove(at) {
                 drop(stream);
+                let streamed = request.streams != Streams::default();
                 self.refuse(request, &unstarted);
+                if streamed {
+                    self.cancelled_in_flow(id);
+                }
             }
         } else {
             self.cancelled_in_flow(id);
