@@ -288,7 +288,7 @@ impl Driver {
                 }
                 Ok(Flushed::Blocked) => return Poll::Pending,
                 // Too much was waiting to be written; now it is not.
-                Ok(Flushed::All) if held_back => continue,
+                Ok(Flushed::All) if held_back && !self.is_full() => continue,
                 Ok(Flushed::All) => {
                     let expecting = self.served || self.asked;
                     if self.spin.look_on(self.now_us, expecting) {
