@@ -502,7 +502,7 @@ impl Driver {
     /// Puts up what lets the peer go on: credit, and the answer to its last Ping. Not while too much
     /// waits to be written: a peer that does not read is not to be answered without bound.
     fn put_up_control(&mut self) -> bool {
-        if self.is_full() {
+        if self.replies.len() > self.inner.limits.out_buffer {
             return false;
         }
         self.inbound.return_credit(&mut self.replies);
