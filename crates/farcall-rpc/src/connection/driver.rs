@@ -262,7 +262,7 @@ impl Driver {
             }
             held_back |= !self.backlog.is_empty();
             if self.now >= self.timer_at
-                && let Some(end) = self.expire()
+                && let Some(end) = self.expire(!enough)
             {
                 return Poll::Ready(end);
             }
@@ -453,7 +453,7 @@ impl Driver {
 
     /// Ends what is past its deadline: our calls, handlers that may be dropped, and the link if the
     /// peer is not heard of any more.
-    fn expire(&mut self) -> Option<End> {
+    fn expire(&mut self, looked: bool) -> Option<End> {
         {
             let mut shared = self.inner.lock();
             shared.outbound.flushed(self.now, self.requests.len());
@@ -471,7 +471,8 @@ impl Driver {
             self.parked_expiry = next.map_or(farcall_wire::NEVER, |at| self.inner.clock.ms(at));
         }
         self.timer_at = farcall_wire::NEVER;
-        self.listen_for_life()
+        // What the peer said may be waiting to be read.
+        if looked { self.listen_for_life() } else { None }
     }
 
     /// When the peer must have been heard of, or is asked whether it lives.
