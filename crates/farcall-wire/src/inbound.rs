@@ -67,7 +67,9 @@ pub struct Inbound {
     draining: bool,
     /// Calls whose bodies are not whole.
     partial: HashMap<u32, Request>,
-    /// Of the credit of the connection: cost of the calls that were taken, and what we gave.
+    /// Of the credit of the connection: cost of the calls that came, of those that were taken, and what
+    /// we gave.
+    spent: u64,
     taken: u64,
     granted: u64,
     window: u64,
@@ -91,6 +93,7 @@ impl Inbound {
             slots,
             draining: false,
             partial: HashMap::new(),
+            spent: 0,
             taken: 0,
             granted: window,
             window,
@@ -153,6 +156,10 @@ impl Inbound {
         if self.draining {
             // Later than the number in our GoAway: its sender knows that it was not executed.
             return Ok(None);
+        }
+        self.spent += u64::from(cost);
+        if self.spent > self.granted {
+            return Err(beyond_credit(self.spent, self.granted));
         }
         let (slot, more) = ((id & 0xffff) as usize, bits & flags::MORE != 0);
         if (!oneway || more) && (slot >= self.slots || self.parked.get(slot).is_some_and(|p| p.is_some())) {
@@ -322,6 +329,11 @@ fn refusal(bits: u8, row: u16, found: Option<&Row>) -> Result<RpcError, Violatio
         (flags::TARGET_METHOD, None) => Err(Violation(format!("a call on row {row}, which is not bound"))),
         _ => Err(Violation(format!("a call with flags {bits:#04x}, which are not in this protocol version"))),
     }
+}
+
+#[cold]
+fn beyond_credit(spent: u64, granted: u64) -> Violation {
+    Violation(format!("calls that cost {spent} of the connection's credit, which is {granted} (limit `credit`)"))
 }
 
 #[cold]
