@@ -48,7 +48,7 @@ const SLICE_US: u64 = 500;
 const WRITES: usize = 16;
 /// Bytes of large bodies that are put up at a time: small frames wait for so much at most.
 const PUMP: usize = 128 << 10;
-/// How long the last bytes of a connection that is over may take to be written.
+/// How long a connection that is over waits for a peer that takes none of its last bytes.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long a link is kept for its last words to be read.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
@@ -535,6 +535,7 @@ impl Driver {
     fn flush(&mut self, cx: &mut Context<'_>) -> std::io::Result<Flushed> {
         let inner = Arc::clone(&self.inner);
         for _ in 0..WRITES {
+            let unwritten = self.requests.len() + self.replies.len();
             let blocked = match self.write_queued(cx) {
                 Poll::Ready(result) => {
                     result?;
@@ -542,6 +543,10 @@ impl Driver {
                 }
                 Poll::Pending => true,
             };
+            if self.requests.len() + self.replies.len() < unwritten {
+                // The peer reads: its time begins anew.
+                self.last_write_by = farcall_wire::NEVER;
+            }
             if !blocked && self.put_up_control() {
                 continue;
             }
