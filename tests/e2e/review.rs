@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::Semaphore;
 
 use crate::bad_peer::{frame, opening, within};
-use crate::support::{PATIENCE, run, run_on, until};
+use crate::support::{PATIENCE, run, until};
 
 const MS: Duration = Duration::from_millis(1);
 /// Longer than anything here takes that does not hang.
@@ -279,19 +279,6 @@ impl Peer {
         self.link.write_all(bytes).await.unwrap();
     }
 
-    /// Says it again and again without reading a byte; returns how many bytes were taken before the
-    /// other side stopped taking them, or hung up.
-    async fn say_without_reading(&mut self, again: &[u8], most: usize) -> usize {
-        let mut said = 0;
-        while said < most {
-            match tokio::time::timeout(Duration::from_secs(1), self.link.write_all(again)).await {
-                Ok(Ok(())) => said += again.len(),
-                Ok(Err(_)) | Err(_) => break,
-            }
-        }
-        said
-    }
-
     /// Where the hello begins.
     async fn skip_preface(&mut self) {
         self.link.read_exact(&mut [0; PREFACE_LEN]).await.unwrap();
@@ -436,8 +423,10 @@ fn large_items_that_nobody_reads_do_not_end_the_connection() {
         let limits = Limits { held: 2 << 20, body: 1 << 20, heartbeat: Some(200 * MS), ..Limits::default() };
         let (_bench, _server, client) = lab(limits).await;
         let mut unread = Vec::new();
-        for _ in 0..4 {
-            unread.push(client.heavy(1_000_000).await.unwrap());
+        // At once, so that none waits for the others' items.
+        let calls: Vec<_> = (0..4).map(|_| client.heavy(1_000_000).send()).collect();
+        for call in calls {
+            unread.push(call.await.unwrap());
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
         for stream in &mut unread {
@@ -464,58 +453,48 @@ fn large_items_on_their_way_up_hold_up_nobody_else() {
 
 // Peers that never read.
 
+/// How much memory a peer makes its provider take that says `first`, and then `again` for 64 MiB, and
+/// never reads; the provider's credit is 1 MiB and its other limits are small.
+async fn flooded(in_flight: usize, first: &[u8], again: &[u8]) -> usize {
+    let limits = Limits { out_buffer: 64 << 10, credit: 1 << 20, in_flight, ..Limits::default() };
+    let (_bench, server, _client) = lab(limits).await;
+    let mut peer = Peer::of(&server).await;
+    peer.say(first).await;
+    let before = resident();
+    let mut said = 0;
+    // Whether it is hung up on or no more is taken of it: either will do.
+    while said < 64 << 20 && matches!(tokio::time::timeout(Duration::from_secs(1), peer.link.write_all(again)).await, Ok(Ok(()))) {
+        said += again.len();
+    }
+    resident().saturating_sub(before)
+}
+
 #[test]
 fn refusals_for_a_peer_that_does_not_read_are_bounded() {
-    run(async {
-        let (_bench, server, _client) = lab(Limits { out_buffer: 64 << 10, in_flight: 1, ..Limits::default() }).await;
-        let mut peer = Peer::of(&server).await;
+    alone("refusals_for_a_peer_that_does_not_read_are_bounded", || {
         // A call that waits; then each further one is one too many.
-        peer.say(&call("wait", 0, 0, &args(&vec![1u8]))).await;
         let again: Vec<u8> = (0..1000).flat_map(|n| call("wait", 1 + n % 60, 0, &args(&vec![1u8]))).collect();
-        let said = peer.say_without_reading(&again, 16 << 20).await;
-        assert!(said < 8 << 20, "{said} bytes of calls were refused, in as many and more bytes that nobody reads");
+        let grown = run(flooded(1, &call("wait", 0, 0, &args(&vec![1u8])), &again));
+        assert!(grown < 16 << 20, "{} KiB of refusals", grown >> 10);
     });
 }
 
 #[test]
 fn bindings_for_a_peer_that_does_not_read_are_bounded() {
-    run(async {
-        let (_bench, server, _client) = lab(Limits { out_buffer: 64 << 10, ..Limits::default() }).await;
-        let mut peer = Peer::of(&server).await;
+    alone("bindings_for_a_peer_that_does_not_read_are_bounded", || {
         let rows = LabClient::descriptor().methods.len() as u16;
         let empty = Bind { rows: Vec::new(), ..Bind::of(LabClient::descriptor()) }.encode();
-        let again = frame(Kind::Bind, 0, rows, 2, &empty).repeat(1000);
-        let said = peer.say_without_reading(&again, 32 << 20).await;
-        assert!(said < 8 << 20, "{said} bytes of empty bindings were answered for a peer that does not read");
+        let grown = run(flooded(1, &[], &frame(Kind::Bind, 0, rows, 2, &empty).repeat(1000)));
+        assert!(grown < 16 << 20, "{} KiB of answers to empty bindings", grown >> 10);
     });
 }
 
 #[test]
-fn openings_for_a_peer_that_does_not_read_are_bounded() {
-    run(async {
-        let (_bench, server, _client) = lab(Limits { out_buffer: 64 << 10, ..Limits::default() }).await;
-        let mut peer = Peer::of(&server).await;
-        let stop = Failure::from_error(&RpcError::new(Code::Cancelled, "x")).encode();
-        let again: Vec<u8> = (0..500u32)
-            .flat_map(|n| [call("endless", n % 64, 0, &[]), frame(Kind::Reset, flags::RESULTS, 1, n % 64, &stop)].concat())
-            .collect();
-        let said = peer.say_without_reading(&again, 16 << 20).await;
-        assert!(said < 8 << 20, "{said} bytes of streams were opened and ended for a peer that does not read");
-    });
-}
-
-#[test]
-fn calls_beyond_the_credit_break_the_protocol() {
-    run(async {
-        let limits = Limits { out_buffer: 64 << 10, credit: 1 << 20, ..Limits::default() };
-        let (_bench, server, _client) = lab(limits).await;
-        let mut peer = Peer::of(&server).await;
-        for id in 0..3 {
-            peer.say(&call("give", id, 0, &args(&100_000u64))).await;
-        }
-        let again = call("take", 0, flags::ONEWAY, &args(&vec![1u8; 50_000]));
-        let said = peer.say_without_reading(&again, 64 << 20).await;
-        assert!(said < 4 << 20, "{said} bytes of calls are kept, the limit `credit` is {}", 1 << 20);
+fn calls_beyond_the_credit_are_not_kept() {
+    alone("calls_beyond_the_credit_are_not_kept", || {
+        let first: Vec<u8> = (0..3).flat_map(|id| call("give", id, 0, &args(&100_000u64))).collect();
+        let grown = run(flooded(1 << 16, &first, &call("take", 0, flags::ONEWAY, &args(&vec![1u8; 50_000]))));
+        assert!(grown < 16 << 20, "{} KiB of calls that wait, the limit `credit` is 1 MiB", grown >> 10);
     });
 }
 
@@ -529,7 +508,7 @@ fn bodies_that_wait_for_dispatch_are_bounded() {
             peer.say(&call("give", id, 0, &args(&100_000u64))).await;
         }
         // Bodies in fragments, all within the credit of connection and flow.
-        let body = args(&serde_bytes_of(2_000_000));
+        let body = args(&vec![1u8; 2_000_000]);
         for id in 10..22 {
             let (first, rest) = body.split_at(FRAGMENT);
             let mut frames = call("echo", id, flags::MORE, first);
@@ -547,11 +526,6 @@ fn bodies_that_wait_for_dispatch_are_bounded() {
         }
         assert!(run <= 3, "{run} bodies of 2 MB were kept; the limits `held` and `credit` are 2 and 1 MiB");
     });
-}
-
-/// Bytes as the compact codec has them.
-fn serde_bytes_of(len: usize) -> Vec<u8> {
-    vec![1; len]
 }
 
 // Ends.
@@ -590,16 +564,16 @@ fn a_drain_waits_for_a_reply_that_is_being_read() {
         // It reads on all the time, a little every second.
         let mut received = 0;
         loop {
-            let frame = peer.hear().await;
-            if frame.header.kind != Kind::Data {
+            let data = peer.hear().await;
+            if data.header.kind != Kind::Data {
                 continue;
             }
-            received += frame.payload.len();
-            if frame.header.flags & flags::MORE == 0 {
+            received += data.payload.len();
+            if data.header.flags & flags::MORE == 0 {
                 break;
             }
             let credit = [(received as u64 + (256 << 10)).to_le_bytes(), [0; 8]].concat();
-            peer.say(&frame_of_credit(0, &credit)).await;
+            peer.say(&frame(Kind::Credit, flags::RESULTS, 1, 0, &credit)).await;
             tokio::time::sleep(60 * MS).await;
         }
         assert!(received > 7 << 20 && started.elapsed() > SOON);
@@ -607,12 +581,6 @@ fn a_drain_waits_for_a_reply_that_is_being_read() {
         draining.await.unwrap().unwrap();
     });
 }
-
-fn frame_of_credit(id: u32, totals: &[u8]) -> Vec<u8> {
-    frame(Kind::Credit, flags::RESULTS, 1, id, totals)
-}
-
-// Heartbeats.
 
 #[test]
 fn a_busy_handler_does_not_get_its_link_killed() {
@@ -633,12 +601,12 @@ fn a_provider_with_much_to_do_does_not_take_its_caller_for_dead() {
         peer.skip_preface().await;
         let mut replies = 0;
         while replies < 2500 {
-            let frame = peer.hear().await;
-            match frame.header.kind {
+            let heard = peer.hear().await;
+            match heard.header.kind {
                 Kind::Reply => replies += 1,
                 // It lives, and says so at once.
-                Kind::Ping => peer.say(&crate::bad_peer::frame(Kind::Pong, 0, 0, frame.header.id, &[])).await,
-                Kind::GoAway => panic!("{replies} replies, then {frame:?}"),
+                Kind::Ping => peer.say(&frame(Kind::Pong, 0, 0, heard.header.id, &[])).await,
+                Kind::GoAway => panic!("{replies} replies, then {heard:?}"),
                 _ => {}
             }
         }
@@ -811,26 +779,17 @@ fn a_small_call_that_waits_keeps_little() {
 }
 
 #[test]
-fn short_streams_leave_nothing() {
-    alone("short_streams_leave_nothing", || {
-        run_on(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(), async {
-            let (_bench, _server, client) = lab(Limits::default()).await;
-            let mut before = 0;
-            for n in 0..6_000 {
-                if n == 1000 {
-                    before = resident();
-                }
-                let mut stream = client.endless().await.unwrap();
-                if n % 2 == 0 {
-                    stream.next().await.unwrap().unwrap();
-                }
-                drop(stream);
-                if n % 3 == 0 {
-                    assert_eq!(client.collect(Streaming::items([n])).await.unwrap(), n);
-                }
-            }
-            let grown = resident().saturating_sub(before);
-            assert!(grown < 4 << 20, "5 000 streams left {} KiB", grown >> 10);
-        });
+fn a_flood_of_cancels_costs_little() {
+    run(async {
+        let (_bench, server, _client) = lab(Limits { out_buffer: 64 << 10, ..Limits::default() }).await;
+        let mut peer = Peer::of(&server).await;
+        // Nobody reads, so the calls behind these wait.
+        for id in 0..3 {
+            peer.say(&call("give", id, 0, &args(&100_000u64))).await;
+        }
+        let calls: Vec<u8> = (100..60_000).flat_map(|id| call("spin", id, 0, &args(&0u64))).collect();
+        peer.say(&calls).await;
+        let cancels = frame(Kind::Cancel, 0, 0, 9, &[]).repeat(20_000);
+        soon("20 000 cancels of nothing", peer.say(&cancels)).await;
     });
 }
