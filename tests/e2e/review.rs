@@ -318,21 +318,6 @@ fn args<T: Serialize>(value: &T) -> Vec<u8> {
 // Cancelled calls with streams.
 
 #[test]
-fn a_reader_whose_caller_gave_up_is_told() {
-    run(async {
-        let (bench, server, client) = lab(Limits::default()).await;
-        let (numbers, sent) = Streaming::channel(1);
-        let call = client.collect(sent).send();
-        numbers.send(1).await.unwrap();
-        until("the handler to begin", || bench.begun() == 1).await;
-        drop(call);
-        soon("the handler to learn that nothing more comes", async { until("it", || bench.ended() == 1).await }).await;
-        drop(client);
-        server.drain(SOON).await.unwrap();
-    });
-}
-
-#[test]
 fn calls_that_are_cancelled_in_their_streams_leave_nothing() {
     run(async {
         let (bench, server, client) = lab(Limits { streams: 4, ..Limits::default() }).await;
