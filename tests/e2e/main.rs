@@ -10,6 +10,7 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod pressure;
+mod review;
 mod streams;
 mod styles;
 mod support;

@@ -339,7 +339,7 @@ fn refusal(bits: u8, row: u16, found: Option<&Row>) -> Result<RpcError, Violatio
 
 #[cold]
 fn beyond_credit(received: u64, granted: u64) -> Violation {
-    Violation(format!("calls that cost {received} in all, of which {granted} have credit"))
+    Violation(format!("calls that cost {received} of the connection's credit, which is {granted} (limit `credit`)"))
 }
 
 #[cold]

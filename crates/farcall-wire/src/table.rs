@@ -101,6 +101,9 @@ impl Bind {
     /// The rules that hold for every binding; breaking one breaks the protocol.
     pub(crate) fn check(&self) -> Result<(), Violation> {
         let rows = self.rows.len();
+        if rows == 0 {
+            return Err(Violation("a binding without rows".into()));
+        }
         if rows > MAX_BIND_ROWS {
             return Err(Violation(format!("a binding of {rows} rows, the limit is {MAX_BIND_ROWS}")));
         }

@@ -43,7 +43,8 @@ impl Driver {
         let stream = match request.streams != Streams::default() {
             true => match self.serve(&request) {
                 Ok(stream) => stream,
-                Err(error) => return self.refuse(request, &error),
+                // Nothing was opened for it: it is over like any other.
+                Err(error) => return self.refuse(Request { streams: Streams::default(), ..request }, &error),
             },
             false => None,
         };
@@ -299,7 +300,10 @@ impl Driver {
                 // The deadline was for the opening.
                 let context = crate::Context { expires: None, ..self.current.context.clone() };
                 let pump = Pump::new(Arc::clone(&inner), to, stream.0);
+                // A runtime that is shut down drops it at once, and it takes the lock then.
+                drop(shared);
                 tokio::spawn(Scoped { context, future: Box::pin(pump) });
+                shared = inner.lock();
             }
             Some(Aside::Large { status, head, tail }) if !oneway => {
                 match head.len() + tail.len() <= WHOLE {
@@ -312,7 +316,11 @@ impl Driver {
             Some(_) | None => shared.outbound.served(id),
         }
         match streamed {
-            true => shared.outbound.take_over(&mut self.free_numbers),
+            true => {
+                // Its place among the parked is another's from now on.
+                self.inbound.occupy(id);
+                shared.outbound.take_over(&mut self.free_numbers);
+            }
             false => self.inbound.finished(id, oneway),
         }
         drop(shared);
@@ -357,8 +365,9 @@ impl Driver {
                     Ok(Poll::Pending) => Poll::Pending,
                     Ok(Poll::Ready(())) => Poll::Ready(Ok((current.finish.take(), current.aside.take()))),
                     Err(payload) => {
-                        // It may have written its reply before it panicked.
+                        // It may have written its reply before it panicked, or put it aside.
                         replies.small().truncate(written);
+                        current.aside = None;
                         Poll::Ready(Err(panicked(&*payload)))
                     }
                 })
@@ -392,13 +401,21 @@ impl Driver {
         let gone = || RpcError::new(Code::Cancelled, "the caller went away");
         if let Some(token) = self.inbound.on_cancel(id) {
             if self.parked.get(token).is_some_and(|e| e.cancel) {
+                let streamed = self.parked.get(token).is_some_and(|e| e.streamed);
                 self.drop_parked(token, &gone());
+                if streamed {
+                    self.cancelled_in_flow(id);
+                }
             }
         } else if let Some(at) = self.backlog.iter().position(|a| a.request.id == id && !a.request.oneway) {
             let unstarted = RpcError::not_executed(Code::Cancelled, "the caller went away before the handler was started");
             if let Some(Arrived { request, stream }) = self.backlog.remove(at) {
                 drop(stream);
+                let streamed = request.streams != Streams::default();
                 self.refuse(request, &unstarted);
+                if streamed {
+                    self.cancelled_in_flow(id);
+                }
             }
         } else {
             self.cancelled_in_flow(id);

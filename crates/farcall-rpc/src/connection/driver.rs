@@ -49,7 +49,7 @@ const SLICE_US: u64 = 500;
 const WRITES: usize = 16;
 /// Bytes of large bodies that are put up at a time: small frames wait for so much at most.
 const PUMP: usize = 128 << 10;
-/// How long the last bytes of a connection that is over may take to be written.
+/// How long a connection that is over waits for a peer that takes none of its last bytes.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long a link is kept for its last words to be read.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
@@ -280,7 +280,7 @@ impl Driver {
                 self.measure();
             }
             if self.now >= self.timer_at
-                && let Some(end) = self.expire()
+                && let Some(end) = self.expire(!enough)
             {
                 return Poll::Ready(end);
             }
@@ -306,7 +306,7 @@ impl Driver {
                 }
                 Ok(Flushed::Blocked) => return Poll::Pending,
                 // Too much was waiting to be written; now it is not.
-                Ok(Flushed::All) if held_back => continue,
+                Ok(Flushed::All) if held_back && !self.is_full() => continue,
                 Ok(Flushed::All) => {
                     let expecting = self.served || self.asked;
                     if self.spin.look_on(self.now_us, expecting) {
@@ -474,7 +474,7 @@ impl Driver {
 
     /// Ends what is past its deadline: our calls, handlers that may be dropped, and the link if the
     /// peer is not heard of any more.
-    fn expire(&mut self) -> Option<End> {
+    fn expire(&mut self, looked: bool) -> Option<End> {
         {
             let mut shared = self.inner.lock();
             shared.outbound.flushed(self.now, self.requests.len());
@@ -492,7 +492,8 @@ impl Driver {
             self.parked_expiry = next.map_or(farcall_wire::NEVER, |at| self.inner.clock.ms(at));
         }
         self.timer_at = farcall_wire::NEVER;
-        self.listen_for_life()
+        // What the peer said may be waiting to be read.
+        if looked { self.listen_for_life() } else { None }
     }
 
     /// When the peer must have been heard of, or is asked whether it lives.
@@ -523,7 +524,7 @@ impl Driver {
     /// Puts up what lets the peer go on: credit, and the answer to its last Ping. Not while too much
     /// waits to be written: a peer that does not read is not to be answered without bound.
     fn put_up_control(&mut self) -> bool {
-        if self.is_full() {
+        if self.replies.len() > self.inner.limits.out_buffer {
             return false;
         }
         self.inbound.return_credit(&mut self.replies);
@@ -555,6 +556,7 @@ impl Driver {
     fn flush(&mut self, cx: &mut Context<'_>) -> std::io::Result<Flushed> {
         let inner = Arc::clone(&self.inner);
         for _ in 0..WRITES {
+            let unwritten = self.requests.len() + self.replies.len();
             let blocked = match self.write_queued(cx) {
                 Poll::Ready(result) => {
                     result?;
@@ -562,6 +564,10 @@ impl Driver {
                 }
                 Poll::Pending => true,
             };
+            if self.requests.len() + self.replies.len() < unwritten {
+                // The peer reads: its time begins anew.
+                self.last_write_by = farcall_wire::NEVER;
+            }
             if !blocked && self.put_up_control() {
                 continue;
             }

@@ -399,7 +399,7 @@ impl Drop for Cork {
     fn drop(&mut self) {
         let mut shared = self.0.inner.lock();
         shared.corks -= 1;
-        let driver = if shared.outbound.queued() > 0 { shared.wake_driver() } else { None };
+        let driver = if shared.outbound.has_output() { shared.wake_driver() } else { None };
         drop(shared);
         if let Some(driver) = driver {
             driver.wake();

@@ -172,7 +172,7 @@ fn calls_keep_to_the_credit_of_the_connection() {
     t.answers();
     assert_eq!(t.log, vec!["run 0"; 16], "nothing was taken, so nothing is given back");
     t.feed(call(16));
-    assert_eq!(t.log[16], "violation: calls that cost 1114112 in all, of which 1048576 have credit");
+    assert_eq!(t.log[16], "violation: calls that cost 1114112 of the connection's credit, which is 1048576 (limit `credit`)");
     let mut t = Table::bound(Limits { credit: 0, ..Limits::default() });
     for id in 0..40 {
         t.feed(call(id));
