@@ -1,13 +1,14 @@
 //! Handlers that were not ready at once: kept by the driver, polled only when woken.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use tokio::task::coop::has_budget_remaining;
 
 use super::detached::Counted;
+use super::sync::{AtomicBool, Mutex};
 use crate::context::Context as CallContext;
 use crate::skeleton::ParkedHandler;
 
