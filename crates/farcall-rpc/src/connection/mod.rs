@@ -6,6 +6,8 @@ mod detached;
 mod driver;
 mod flows;
 mod handshake;
+#[cfg(all(test, farcall_loom))]
+mod models;
 mod parked;
 mod read;
 mod spin;

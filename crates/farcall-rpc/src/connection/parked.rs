@@ -209,6 +209,26 @@ impl ParkedSet {
 }
 
 #[cfg(test)]
+impl Entry {
+    /// A one-way call's handler.
+    pub(super) fn of(handler: Box<dyn ParkedHandler>) -> Entry {
+        Entry {
+            handler,
+            context: CallContext::default(),
+            id: 0,
+            oneway: true,
+            service: 0,
+            method: 0,
+            cancel: false,
+            since: None,
+            streamed: false,
+            held: 0,
+            _counted: Counted::new(&Arc::default()),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicU64;
@@ -224,19 +244,7 @@ mod tests {
     }
 
     fn entry() -> Entry {
-        Entry {
-            handler: Box::new(Never),
-            context: CallContext::default(),
-            id: 0,
-            oneway: true,
-            service: 0,
-            method: 0,
-            cancel: false,
-            since: None,
-            streamed: false,
-            held: 0,
-            _counted: Counted::new(&Arc::default()),
-        }
+        Entry::of(Box::new(Never))
     }
 
     /// A waker on another thread sets a value and wakes; the poll that follows must see it. With a
