@@ -12,8 +12,8 @@ use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ use super::handshake::Handshake;
 use super::parked::ParkedSet;
 use super::read::ReadBuf;
 use super::spin::Spin;
+use super::sync::{Mutex, MutexGuard};
 use super::{Clock, Connection, Inner, Orders, Room, Shared, lost};
 use crate::context::{Current, Peer};
 use crate::keys::{Record, Seen};

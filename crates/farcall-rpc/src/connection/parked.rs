@@ -1,13 +1,14 @@
 //! Handlers that were not ready at once: kept by the driver, polled only when woken.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use tokio::task::coop::has_budget_remaining;
 
 use super::detached::Counted;
+use super::sync::{AtomicBool, Mutex};
 use crate::context::Context as CallContext;
 use crate::skeleton::ParkedHandler;
 
@@ -208,23 +209,11 @@ impl ParkedSet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicU64;
-    use std::time::Duration;
-
-    /// A handler that is never ready: the test's `poll` does not ask it.
-    struct Never;
-
-    impl ParkedHandler for Never {
-        fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
-            Poll::Pending
-        }
-    }
-
-    fn entry() -> Entry {
+impl Entry {
+    /// A one-way call's handler.
+    pub(super) fn of(handler: Box<dyn ParkedHandler>) -> Entry {
         Entry {
-            handler: Box::new(Never),
+            handler,
             context: CallContext::default(),
             id: 0,
             oneway: true,
@@ -237,51 +226,23 @@ mod tests {
             _counted: Counted::new(&Arc::default()),
         }
     }
+}
 
-    /// A waker on another thread sets a value and wakes; the poll that follows must see it. With a
-    /// plain store to `rung` about one round in a hundred is lost on x86.
-    #[test]
-    fn a_wake_up_is_never_lost_between_threads() {
-        const ROUNDS: u64 = 1_000_000;
-        let mut set = ParkedSet::default();
-        let waker = set.next_waker().clone();
-        set.insert(entry());
-        let (value, seen) = (AtomicU64::new(0), AtomicU64::new(0));
-        let lost = std::thread::scope(|scope| {
-            let polling = scope.spawn(|| {
-                while seen.load(Ordering::Relaxed) != u64::MAX {
-                    let look = |_: &mut Entry, _: &mut Context<'_>| {
-                        // Set to the last value by the test's own end, too.
-                        let now = value.load(Ordering::Acquire);
-                        seen.store(now, Ordering::Release);
-                        Some(Poll::<()>::Pending)
-                    };
-                    set.poll_woken(look, |_, ()| {});
-                }
-            });
-            let mut lost = 0;
-            for round in 1..=ROUNDS {
-                waker.wake_by_ref();
-                for _ in 0..round % 97 {
-                    std::hint::spin_loop();
-                }
-                value.store(round, Ordering::Release);
-                waker.wake_by_ref();
-                let since = Instant::now();
-                let mut looked = 0u32;
-                while seen.load(Ordering::Acquire) != round && lost == 0 {
-                    looked += 1;
-                    // The clock rarely: to read it takes longer than what is being raced.
-                    lost += u64::from(looked.is_multiple_of(4096) && since.elapsed() > Duration::from_secs(5));
-                }
-            }
-            value.store(u64::MAX, Ordering::Release);
-            while !polling.is_finished() {
-                waker.wake_by_ref();
-            }
-            lost
-        });
-        assert_eq!(lost, 0);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A handler that is never ready: the test's `poll` does not ask it.
+    struct Never;
+
+    impl ParkedHandler for Never {
+        fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
+
+    fn entry() -> Entry {
+        Entry::of(Box::new(Never))
     }
 
     #[test]
