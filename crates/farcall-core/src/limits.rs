@@ -45,12 +45,14 @@ pub struct Limits {
     /// The deadline of a call that sets none and inherits none. Default 10 s. `None` = no deadline.
     pub default_deadline: Option<Duration>,
     /// Silence after which the peer is asked whether it lives; after as much again without an answer the
-    /// connection is given up as lost. Default 10 s. `None` = a link that was cut without a word (a
+    /// connection is given up as lost. Default 10 s, at least 10 ms. A handler that blocks its connection's
+    /// task for longer (computes, or sleeps the thread) costs the link, too: write a plain `fn`, or use
+    /// `farcall::spawn`. `None` = a link that was cut without a word (a
     /// pulled cable) is only noticed when something is sent.
     pub heartbeat: Option<Duration>,
     /// How long a connection may look at its socket before it goes to sleep, while calls are under way
     /// and as long as that proves to be of use (`docs/performance.md`). Default 50 us. Zero switches it
-    /// off; so does a machine or a process with one core.
+    /// off.
     pub spin: Duration,
     /// Time to connect and exchange hellos. Default 5 s.
     pub handshake: Duration,

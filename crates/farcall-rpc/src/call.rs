@@ -518,7 +518,10 @@ impl<M: Method> Call<M> {
         let Some(up) = self.up.take() else {
             return Err(RpcError::not_sent(Code::Internal, "this call has been made before"));
         };
-        let future = Box::pin(M::local(target, args, up));
+        let up = up.local(&crate::context());
+        let handler = context.clone();
+        let local = M::local(target, args, up);
+        let future = Box::pin(async move { local.await.map(|out| M::Form::local(out, &handler)) });
         let task = runtime::handle().spawn(Scoped { context, future });
         let timer = deadline.map(|d| (d, sleep(d)));
         let cancel = M::service().methods.get(M::INDEX as usize).is_some_and(|m| m.traits.cancel);

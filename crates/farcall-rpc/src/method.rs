@@ -13,6 +13,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserializer, Serialize, Serializer};
 
+use crate::context::Context;
 use crate::stream::{Encoded, Items, Received, Streaming};
 
 /// Bytes above this many are written from where they are instead of being copied.
@@ -96,6 +97,10 @@ pub trait Form<T>: 'static {
     fn incoming(_: Received) -> Option<T> {
         None
     }
+    /// As the other side of a call in this process gets it.
+    fn local(value: T, _: &Context) -> T {
+        value
+    }
     /// For bytes that are large and need not be copied: what stands before them in the compact codec
     /// goes into `head`.
     fn segment(_: &T, _head: &mut Vec<u8>) -> Option<Bytes> {
@@ -165,6 +170,9 @@ where
     fn incoming(received: Received) -> Option<Streaming<T, E>> {
         Some(received.into_streaming::<T, E, F>())
     }
+    fn local(stream: Streaming<T, E>, context: &Context) -> Streaming<T, E> {
+        stream.produced_in(context.clone())
+    }
     fn serialize<S: Serializer>(_: &Streaming<T, E>, _: S) -> Result<S::Ok, S::Error> {
         Err(S::Error::custom("a stream is not a value"))
     }
@@ -182,6 +190,8 @@ pub struct Outgoing(pub(crate) Box<dyn Items>);
 pub trait Upload: Send + 'static {
     const STREAM: bool;
     fn outgoing(self, codec: CodecId) -> Option<Outgoing>;
+    /// As a provider in this process gets it.
+    fn local(self, context: &Context) -> Self;
 }
 
 impl Upload for () {
@@ -189,6 +199,7 @@ impl Upload for () {
     fn outgoing(self, _: CodecId) -> Option<Outgoing> {
         None
     }
+    fn local(self, _: &Context) {}
 }
 
 /// A parameter that is a stream, in the form of its items.
@@ -211,6 +222,9 @@ impl<S: Send + 'static, F: Form<S>> Upload for StreamArg<S, F> {
     const STREAM: bool = true;
     fn outgoing(self, codec: CodecId) -> Option<Outgoing> {
         F::outgoing(self.stream, codec)
+    }
+    fn local(self, context: &Context) -> Self {
+        StreamArg::new(F::local(self.stream, context))
     }
 }
 

@@ -3,10 +3,11 @@
 //! A [`Runner`] keeps one slot per service and connection in which handlers' futures are built and
 //! polled; a handler that is ready at once costs no allocation and no task.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -36,7 +37,6 @@ pub trait Skeleton: Send + Sync + 'static {
 }
 
 /// A call on its way into a handler.
-#[derive(Debug)]
 #[doc(hidden)]
 pub struct Incoming {
     pub(crate) id: u32,
@@ -45,11 +45,12 @@ pub struct Incoming {
     pub(crate) codec: CodecId,
     /// The largest result that the caller takes.
     pub(crate) max_reply: usize,
-    pub(crate) body: Bytes,
+    /// Taken when it is decoded: as a slice of what was read it would keep all of that.
+    pub(crate) body: Cell<Bytes>,
     /// Streams flow beside the call.
     pub(crate) streamed: bool,
     /// The stream of arguments, until the handler takes it.
-    pub(crate) stream: Mutex<Option<Box<Received>>>,
+    pub(crate) stream: Cell<Option<Box<Received>>>,
 }
 
 impl Incoming {
@@ -67,12 +68,12 @@ impl Incoming {
     /// Decodes the arguments.
     #[inline]
     pub fn args<M: Method>(&self) -> Result<M::Args, RpcError> {
-        codec::decode(self.codec, &self.body).map_err(|e| bad_args::<M>(&e))
+        codec::decode(self.codec, &self.body.take()).map_err(|e| bad_args::<M>(&e))
     }
 
     /// The stream of arguments, in the form `F`.
     pub fn stream<S, F: Form<S>>(&self) -> Result<S, RpcError> {
-        let received = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let received = self.stream.take();
         let missing = || RpcError::not_executed(Code::Internal, "the call has no stream of arguments");
         received.and_then(|received| F::incoming(*received)).ok_or_else(missing)
     }
@@ -166,7 +167,7 @@ impl Incoming {
     }
 
     /// Runs a plain `fn` handler on the blocking pool, inside the call's context.
-    pub async fn blocking<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
+    pub async fn blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
         run_blocking_handler(f).await
     }
 }

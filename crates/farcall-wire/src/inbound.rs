@@ -77,6 +77,8 @@ pub struct Inbound {
 
 /// The token of a call that is not parked but whose number is in use.
 const NO_TOKEN: usize = usize::MAX;
+/// The token of a call that waits to be started.
+const QUEUED: usize = usize::MAX - 1;
 
 impl Inbound {
     /// Nothing bound, nothing running.
@@ -270,6 +272,16 @@ impl Inbound {
         }
     }
 
+    /// A call waits to be started; its number is in use.
+    pub fn queue(&mut self, id: u32) {
+        self.park(id, QUEUED);
+    }
+
+    /// Whether the call of this number waits to be started.
+    pub fn is_queued(&self, id: u32) -> bool {
+        self.parked.get((id & 0xffff) as usize).copied().flatten().is_some_and(|p| p.id == id && p.token == QUEUED)
+    }
+
     /// A call's number stays in use although its handler has ended, or is kept elsewhere.
     pub fn occupy(&mut self, id: u32) {
         self.park(id, NO_TOKEN);
@@ -286,7 +298,7 @@ impl Inbound {
 
     /// A Cancel frame: the token of the call it means, if that still runs.
     pub fn on_cancel(&self, id: u32) -> Option<usize> {
-        self.parked.get((id & 0xffff) as usize).copied().flatten().filter(|p| p.id == id && p.token != NO_TOKEN).map(|p| p.token)
+        self.parked.get((id & 0xffff) as usize).copied().flatten().filter(|p| p.id == id && p.token < QUEUED).map(|p| p.token)
     }
 
     /// A call has ended and, if it was two-way, its reply is queued.

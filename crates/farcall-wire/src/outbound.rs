@@ -910,12 +910,12 @@ impl<W> Outbound<W> {
         }
     }
 
-    /// The link is gone for good: every call ends now, with what is known about it. Tell
+    /// The link is gone for good: every call ends now, with what is known about it; what is still queued
+    /// may be [taken](Outbound::take) to be dropped. Tell
     /// [`flushed`](Outbound::flushed) first how much was written.
     pub fn lose(&mut self, reason: RpcError, wake: &mut Vec<W>) {
         self.closed = Some(reason.clone());
         self.earliest = NEVER;
-        self.out = OutBuf::default();
         self.lose_flows(&reason, wake);
         for index in 0..self.slots.len() {
             let certainty = match self.slots[index].end > self.written {

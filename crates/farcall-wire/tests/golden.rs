@@ -483,7 +483,7 @@ fn streams() {
     let (mut ends, call) = Ends::call(vec![9], Streams { args: true, results: true });
     check_whole(CALL_STREAM, &call[0]);
     let (to, args) = (ends.to.unwrap(), ends.provider.serve(0, true).unwrap());
-    ends.caller.send_item(to, &[1], Bytes::from_static(&[2])).unwrap();
+    ends.caller.send_item(to, &[1], &mut Bytes::from_static(&[2])).unwrap();
     let item = only(&mut ends.caller);
     check_whole(DATA_ITEM, &item);
     ends.provider.on_data(item, &Limits::default(), &mut Vec::new()).unwrap();
@@ -497,7 +497,7 @@ fn streams() {
     let to = ends.provider.open_results(0);
     check_whole(REPLY_STREAM, &ends.reply()[0]);
     let Some(Answer::Stream(results)) = ends.caller.poll(ends.id, |_| {}) else { panic!() };
-    ends.provider.send_item(to, &[3, 4, 5], Bytes::new()).unwrap();
+    ends.provider.send_item(to, &[3, 4, 5], &mut Bytes::new()).unwrap();
     let item = only(&mut ends.provider);
     check_whole(DATA_RESULT_ITEM, &item);
     ends.caller.on_data(item, &Limits::default(), &mut Vec::new()).unwrap();
@@ -542,7 +542,7 @@ fn credit() {
 
     let (mut ends, to, results) = Ends::streams();
     for _ in 0..8 {
-        ends.provider.send_item(to, &[3, 4, 5], Bytes::new()).unwrap();
+        ends.provider.send_item(to, &[3, 4, 5], &mut Bytes::new()).unwrap();
         ends.caller.on_data(only(&mut ends.provider), &Limits::default(), &mut Vec::new()).unwrap();
         ends.caller.poll_item(results, |_| {}).unwrap();
     }

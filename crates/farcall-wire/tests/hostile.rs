@@ -131,7 +131,7 @@ fn feed(bytes: &[u8]) -> Result<usize, String> {
     for i in 4..6 {
         let id = side.outbound.start(0, start(row + CHAT, both), Some(i)).unwrap();
         let to = side.outbound.open_args(id);
-        side.outbound.send_item(to, b"item", Bytes::new()).unwrap();
+        side.outbound.send_item(to, b"item", &mut Bytes::new()).unwrap();
         ids.push(id);
     }
     side.outbound.take(&mut OutBuf::default());

@@ -426,7 +426,7 @@ fn server(service: &Service) -> TokenStream {
                 let ok = if oneway { quote!(Ok(())) } else { quote!(Ok(reply)) };
                 let reply = if oneway { quote!(::core::result::Result::Ok(())) } else { quote!(reply) };
                 quote! {
-                    match #call.blocking(move || #called).await {
+                    match #root::__rt::Incoming::blocking(move || #called).await {
                         #ok => #call.reply::<#marker>(#reply),
                         Err(error) => #call.fail(&error),
                     }

@@ -9,8 +9,10 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::context::{Context as CallContext, Current, enter, with_current};
@@ -126,9 +128,9 @@ pub(super) struct Apart {
 }
 
 impl Apart {
-    pub(super) fn spawn(handler: Box<dyn ParkedHandler>, context: CallContext, cancel: bool) -> Apart {
+    pub(super) fn spawn(handler: Box<dyn ParkedHandler>, context: CallContext, workers: Arc<Semaphore>, cancel: bool) -> Apart {
         let current = Current { context, ..Current::default() };
-        Apart { task: tokio::spawn(Running { handler, current }), cancel }
+        Apart { task: tokio::spawn(Computing { handler, current, workers, turn: None }), cancel }
     }
 }
 
@@ -163,17 +165,27 @@ impl Drop for Apart {
     }
 }
 
-/// The handler and what it leaves behind.
-struct Running {
+/// The handler and what it leaves behind. It computes only while it has a worker: many of them must
+/// not keep the connections from theirs.
+struct Computing {
     handler: Box<dyn ParkedHandler>,
     current: Current,
+    workers: Arc<Semaphore>,
+    turn: Option<Turn>,
 }
 
-impl Future for Running {
+/// A place among those who wait for a worker.
+type Turn = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+impl Future for Computing {
     type Output = Current;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Current> {
-        let Running { handler, current } = &mut *self;
+        let Computing { handler, current, workers, turn } = &mut *self;
+        let waiting = turn.get_or_insert_with(|| Box::pin(Arc::clone(workers).acquire_owned()));
+        // It is never closed; the worker is given back when this poll ends.
+        let _worker = ready!(waiting.as_mut().poll(cx)).ok();
+        *turn = None;
         match enter(current, || catch_unwind(AssertUnwindSafe(|| handler.poll(cx)))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(())) => Poll::Ready(std::mem::take(current)),

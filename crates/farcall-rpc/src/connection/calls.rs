@@ -1,7 +1,8 @@
 //! The calls that the peer made, in the driver: started in place, parked if they wait, ended.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -49,9 +50,26 @@ impl Driver {
             false => None,
         };
         match self.is_full() || !self.backlog.is_empty() {
-            true => self.backlog.push_back(Arrived { request, stream }),
+            true => self.queue(Arrived { request, stream }),
             false => self.dispatch(request, stream),
         }
+    }
+
+    /// Keeps a call until there is room for its reply.
+    #[cold]
+    fn queue(&mut self, arrived: Arrived) {
+        let Arrived { request, stream } = arrived;
+        if self.holds_too_much(&request) {
+            drop(stream);
+            let error = self.too_much_held();
+            return self.refuse(request, &error);
+        }
+        self.held += request.body.len();
+        // A call with streams has its place.
+        if !request.oneway && request.streams == Streams::default() {
+            self.inbound.queue(request.id);
+        }
+        self.backlog.push_back(Arrived { request, stream });
     }
 
     /// Keeps a call until its body is whole.
@@ -105,6 +123,12 @@ impl Driver {
     pub(super) fn run_backlog(&mut self) {
         while !self.is_full() && self.now_us <= self.slice_end_us {
             let Some(Arrived { request, stream }) = self.backlog.pop_front() else { return };
+            self.held -= request.body.len();
+            if !self.gone.is_empty() && !request.oneway && self.gone.remove(&request.id) {
+                drop(stream);
+                self.refuse_gone(request);
+                continue;
+            }
             self.dispatch(request, stream);
         }
     }
@@ -131,9 +155,9 @@ impl Driver {
             method,
             codec: options.codec,
             max_reply: self.max_reply,
-            body,
+            body: Cell::new(body),
             streamed: ending.streamed,
-            stream: Mutex::new(stream),
+            stream: Cell::new(stream),
         };
         let runner = &mut **self.runners[service as usize].get_or_insert_with(|| {
             self.slow[service as usize] = vec![Slow::default(); skeleton.descriptor().methods.len()];
@@ -220,7 +244,7 @@ impl Driver {
     #[cold]
     fn run_apart(&mut self, handler: Box<dyn ParkedHandler>, ending: Ending, bytes: usize, expires: Option<u64>, waker: &Waker) {
         let cancel = handler.may_be_dropped().unwrap_or_else(|| self.may_cancel(&ending));
-        let mut apart = Apart::spawn(handler, self.current.context.clone(), cancel);
+        let mut apart = Apart::spawn(handler, self.current.context.clone(), self.running.workers(), cancel);
         // It may have ended on another thread meanwhile.
         std::mem::swap(&mut self.current.replies, self.replies.small());
         let polled = enter(&mut self.current, || catch_unwind(AssertUnwindSafe(|| apart.poll(&mut Context::from_waker(waker)))));
@@ -254,10 +278,26 @@ impl Driver {
         if self.running.handlers() >= limits.server_in_flight {
             return Some(crowded(limits.server_in_flight));
         }
-        if self.held > 0 && self.held + request.body.len() > limits.held.max(limits.body) {
+        if self.holds_too_much(request) {
             return Some(self.too_much_held());
         }
         None
+    }
+
+    #[inline]
+    fn holds_too_much(&self, request: &Request) -> bool {
+        let limits = &self.inner.limits;
+        self.held > 0 && self.held + request.body.len() > limits.held.max(limits.body)
+    }
+
+    /// The caller of a call that was not started is gone.
+    #[cold]
+    fn refuse_gone(&mut self, request: Request) {
+        let (id, streamed) = (request.id, request.streams != Streams::default());
+        self.refuse(request, &RpcError::not_executed(Code::Cancelled, "the caller went away before the handler was started"));
+        if streamed {
+            self.cancelled_in_flow(id);
+        }
     }
 
     #[cold]
@@ -398,28 +438,34 @@ impl Driver {
     /// The caller of a call is gone: its handler is dropped if the method allows it, and not started
     /// if it was not yet.
     pub(super) fn cancelled(&mut self, id: u32) {
-        let gone = || RpcError::new(Code::Cancelled, "the caller went away");
         if let Some(token) = self.inbound.on_cancel(id) {
-            if self.parked.get(token).is_some_and(|e| e.cancel) {
-                let streamed = self.parked.get(token).is_some_and(|e| e.streamed);
-                self.drop_parked(token, &gone());
-                if streamed {
-                    self.cancelled_in_flow(id);
-                }
+            let Some(&Entry { cancel, streamed, .. }) = self.parked.get(token) else { return };
+            if cancel {
+                self.drop_parked(token, &RpcError::new(Code::Cancelled, "the caller went away"));
             }
-        } else if let Some(at) = self.backlog.iter().position(|a| a.request.id == id && !a.request.oneway) {
-            let unstarted = RpcError::not_executed(Code::Cancelled, "the caller went away before the handler was started");
+            // Its stream of arguments has ended, too, whatever becomes of the handler.
+            if streamed {
+                self.cancelled_in_flow(id);
+            }
+        } else if self.inbound.is_queued(id) {
+            self.gone.insert(id);
+        } else if let Some(at) = self.streamed_in_backlog(id) {
             if let Some(Arrived { request, stream }) = self.backlog.remove(at) {
                 drop(stream);
-                let streamed = request.streams != Streams::default();
-                self.refuse(request, &unstarted);
-                if streamed {
-                    self.cancelled_in_flow(id);
-                }
+                self.held -= request.body.len();
+                self.refuse_gone(request);
             }
         } else {
             self.cancelled_in_flow(id);
         }
+    }
+
+    /// Where a call with streams waits to be started; there are at most as many as the limit `streams`.
+    fn streamed_in_backlog(&self, id: u32) -> Option<usize> {
+        if self.backlog.is_empty() || !self.inner.lock().outbound.serves(id) {
+            return None;
+        }
+        self.backlog.iter().position(|a| a.request.id == id && a.request.streams != Streams::default())
     }
 
     /// Cancels what is under way beside a call.

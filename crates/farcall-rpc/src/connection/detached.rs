@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use farcall_core::{Certainty, Code};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::driver::Services;
 use super::parked::Entry;
@@ -23,9 +23,17 @@ pub(crate) struct Running {
     /// Looked at for every call, so it is no more than an atomic.
     handlers: AtomicUsize,
     none_left: Notify,
+    /// Slow handlers that may compute at a time: the connections need a worker, too.
+    workers: OnceLock<Arc<Semaphore>>,
 }
 
 impl Running {
+    /// What a handler that is run apart must hold while it computes.
+    pub(super) fn workers(&self) -> Arc<Semaphore> {
+        let all = || tokio::runtime::Handle::current().metrics().num_workers();
+        Arc::clone(self.workers.get_or_init(|| Arc::new(Semaphore::new(all().saturating_sub(1).max(1)))))
+    }
+
     #[inline]
     pub(crate) fn handlers(&self) -> usize {
         self.handlers.load(Ordering::Relaxed)

@@ -7,7 +7,7 @@
 //! their next requests leave in the same write. Woken by the first of them instead, it would sit in
 //! tokio's LIFO slot and write one frame at a time.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use farcall_core::error::display_duration;
 use farcall_core::{Code, RpcError, ServiceDescriptor};
 use farcall_transport::Io;
@@ -52,6 +53,8 @@ const WRITES: usize = 16;
 const PUMP: usize = 128 << 10;
 /// How long a connection that is over waits for a peer that takes none of its last bytes.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+/// A heartbeat more frequent than this is taken for this.
+const LEAST_BEAT_MS: u64 = 10;
 /// How long a link is kept for its last words to be read.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
 
@@ -134,10 +137,14 @@ pub(crate) struct Driver {
     pub(super) over: Vec<(Ending, Ended)>,
     /// Calls that wait until there is room for their replies.
     pub(super) backlog: VecDeque<Arrived>,
-    /// Bytes of arguments of parked handlers.
+    /// Numbers of calls in the backlog whose callers are gone.
+    pub(super) gone: HashSet<u32>,
+    /// Bytes of arguments of parked handlers, and of calls in the backlog.
     pub(super) held: usize,
     /// Bytes of large replies that wait for their turn, as far as is known.
     pub(super) resting: usize,
+    /// Bytes that will not be sent, to be dropped without the lock.
+    pub(super) unsent: Vec<Bytes>,
     /// Numbers of calls with streams that are over.
     pub(super) free_numbers: Vec<u32>,
     /// The last Ping that is not answered yet, because too much waits to be written.
@@ -215,8 +222,10 @@ impl Driver {
             running,
             over: Vec::new(),
             backlog: VecDeque::new(),
+            gone: HashSet::new(),
             held: 0,
             resting: 0,
+            unsent: Vec::new(),
             free_numbers: Vec::new(),
             ping: None,
             heard_at: 0,
@@ -447,7 +456,10 @@ impl Driver {
             Kind::GoAway => {
                 let go_away = control::on_go_away(&frame.payload)?;
                 self.inner.closed.store(true, Ordering::Release);
-                self.inner.lock().outbound.go_away(go_away, &mut self.wake);
+                let mut shared = self.inner.lock();
+                shared.outbound.go_away(go_away, &mut self.wake);
+                self.wake.append(&mut shared.waiting_for_room.clear());
+                drop(shared);
                 self.wake_callers();
             }
             other => return Err(control::not_built(other)),
@@ -500,7 +512,8 @@ impl Driver {
     /// When the peer must have been heard of, or is asked whether it lives.
     fn next_beat(&self) -> u64 {
         match self.inner.limits.heartbeat {
-            Some(every) => self.pinged_at.unwrap_or(self.heard_at).saturating_add(every.as_millis() as u64),
+            // Less than the clock can tell would be no time to answer at all.
+            Some(every) => self.pinged_at.unwrap_or(self.heard_at).saturating_add((every.as_millis() as u64).max(LEAST_BEAT_MS)),
             None => farcall_wire::NEVER,
         }
     }
@@ -541,6 +554,7 @@ impl Driver {
         if shared.corks > 0 {
             return false;
         }
+        self.unsent.append(&mut shared.outbound.take_unsent());
         let taken = shared.outbound.take(&mut self.requests);
         let pumped = shared.outbound.pump(&mut self.requests, PUMP, &mut self.wake);
         if taken || pumped {
@@ -572,6 +586,7 @@ impl Driver {
             if !blocked && self.put_up_control() {
                 continue;
             }
+            self.unsent.clear();
             let mut shared = inner.lock();
             (shared.now, shared.gone_by) = (self.now, 0);
             shared.outbound.flushed(self.now, self.requests.len());
@@ -673,11 +688,15 @@ impl Driver {
             End::Done | End::Aborted => lost(&self.inner.peer, "it was closed"),
         };
         self.inner.closed.store(true, Ordering::Release);
+        // To drop bytes may run their owner's code: not under the lock.
+        let unwritten = std::mem::take(&mut self.requests).len();
         {
             let mut shared = self.inner.lock();
-            shared.outbound.flushed(self.now, self.requests.len());
+            shared.outbound.flushed(self.now, unwritten);
             shared.outbound.lose(reason, &mut self.wake);
             self.wake.append(&mut shared.waiting_for_room.clear());
+            self.unsent = shared.outbound.take_unsent();
+            shared.outbound.take(&mut self.requests);
         }
         self.wake_callers();
         if self.parked.is_empty() {

@@ -35,7 +35,7 @@ impl Inner {
             drop(shared);
             if placed {
                 if full {
-                    self.wait_for_room(room, waker, |_| true);
+                    self.wait_for_room(room, waker, |shared| shared.outbound.queued() <= self.limits.out_buffer);
                     return Sendable::Later;
                 }
                 return sendable;
@@ -46,7 +46,7 @@ impl Inner {
     }
 
     /// Queues an item; whoever calls this tells the driver by [`write_soon`](Inner::write_soon).
-    pub(crate) fn send_item(&self, to: Sender, head: &[u8], tail: Bytes) -> Result<(), RpcError> {
+    pub(crate) fn send_item(&self, to: Sender, head: &[u8], tail: &mut Bytes) -> Result<(), RpcError> {
         self.lock().outbound.send_item(to, head, tail)
     }
 

@@ -190,14 +190,13 @@ impl Inner {
         }
     }
 
-    /// Enters a caller among those who are woken when there is room; at once if there is and `also`
-    /// what else it needs.
+    /// Enters a caller among those who are woken when there is room; at once if there is.
     #[cold]
-    fn wait_for_room(&self, place: &mut Option<RoomPlace>, waker: &Waker, also: impl FnOnce(&Shared) -> bool) {
+    fn wait_for_room(&self, place: &mut Option<RoomPlace>, waker: &Waker, is_room: impl FnOnce(&Shared) -> bool) {
         let new = waker.clone();
         let mut shared = self.lock();
         // It may have been written meanwhile; then nobody else would call.
-        let room = shared.outbound.closed().is_some() || shared.has_room(&self.limits) && also(&shared);
+        let room = is_room(&shared);
         let unused = if room { Some(new) } else { shared.waiting_for_room.enter(place, new) };
         drop(shared);
         drop(unused);
@@ -235,7 +234,10 @@ impl Connection {
             return Ok(shared);
         }
         drop(shared);
-        self.inner.wait_for_room(place, waker, |shared| shared.outbound.has_credit(call));
+        let limits = &self.inner.limits;
+        self.inner.wait_for_room(place, waker, |shared| {
+            shared.outbound.closed().is_some() || shared.has_room(limits) && shared.outbound.has_credit(call)
+        });
         Err(Started::Full)
     }
 

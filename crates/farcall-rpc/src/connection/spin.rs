@@ -26,6 +26,8 @@ pub(super) struct Spin {
     window_us: u64,
     /// How many connections may look at once.
     most: usize,
+    /// How many look now.
+    all: &'static AtomicUsize,
     /// While looking: until when, and when it looked last.
     looking: Option<(u64, u64)>,
     skip: u32,
@@ -34,14 +36,13 @@ pub(super) struct Spin {
 
 impl Spin {
     pub(super) fn new(window: Duration) -> Spin {
-        // Whoever has one core shares it with the peer, or with those who should run meanwhile.
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Spin::on(cores, window)
+        // A process with one core of its own may gain as much as any: it is tried.
+        Spin::among(&LOOKING, (cores / 2).max(1), window)
     }
 
-    fn on(cores: usize, window: Duration) -> Spin {
-        let window_us = if cores > 1 { window.as_micros() as u64 } else { 0 };
-        Spin { window_us, most: cores / 2, looking: None, skip: 0, skipped: 0 }
+    fn among(all: &'static AtomicUsize, most: usize, window: Duration) -> Spin {
+        Spin { window_us: window.as_micros() as u64, most, all, looking: None, skip: 0, skipped: 0 }
     }
 
     /// Whether it is looking now.
@@ -74,8 +75,8 @@ impl Spin {
             self.skipped += 1;
             return false;
         }
-        if LOOKING.fetch_add(1, Ordering::Relaxed) >= self.most {
-            LOOKING.fetch_sub(1, Ordering::Relaxed);
+        if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
+            self.all.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
         self.skipped = 0;
@@ -101,7 +102,7 @@ impl Spin {
 
     fn stop(&mut self) {
         if self.looking.take().is_some() {
-            LOOKING.fetch_sub(1, Ordering::Relaxed);
+            self.all.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -117,6 +118,11 @@ mod tests {
     use super::*;
 
     const WINDOW: Duration = Duration::from_micros(50);
+
+    /// One that shares its count with no other test.
+    fn alone(window: Duration) -> Spin {
+        Spin::among(Box::leak(Box::default()), 1, window)
+    }
 
     /// Goes to wait `times` times; the peer answers after `answer_us`. Returns how often it looked on.
     fn looks(spin: &mut Spin, times: usize, answer_us: u64, step_us: u64) -> usize {
@@ -138,7 +144,7 @@ mod tests {
 
     #[test]
     fn it_goes_on_while_it_is_of_use_and_gives_up_when_not() {
-        let mut spin = Spin::on(2, WINDOW);
+        let mut spin = alone(WINDOW);
         assert_eq!(looks(&mut spin, 100, 10, 1), 100);
         let tried = looks(&mut spin, 10_000, 1_000_000, 1);
         assert!(tried < 25, "{tried} fruitless attempts in 10 000");
@@ -149,14 +155,13 @@ mod tests {
 
     #[test]
     fn what_came_while_others_had_the_core_is_no_success() {
-        let mut spin = Spin::on(2, WINDOW);
+        let mut spin = alone(WINDOW);
         let tried = looks(&mut spin, 10_000, 20, 30);
         assert!(tried < 25, "{tried} attempts on a shared core");
     }
 
     #[test]
-    fn one_core_and_a_window_of_nothing_switch_it_off() {
-        assert_eq!(looks(&mut Spin::on(1, WINDOW), 100, 10, 1), 0);
-        assert_eq!(looks(&mut Spin::on(8, Duration::ZERO), 100, 10, 1), 0);
+    fn a_window_of_nothing_switches_it_off() {
+        assert_eq!(looks(&mut alone(Duration::ZERO), 100, 10, 1), 0);
     }
 }

@@ -48,7 +48,10 @@ impl<'a> Keyed<'a> {
             return Err(RpcError::not_executed(Code::InvalidArgument, why));
         }
         let id = Id { service: self.service, method: call.method, key: std::mem::take(&mut self.key.bytes) };
-        record.admit(id, self.key.attempted, call.codec, &call.body)
+        let body = call.body.take();
+        let admitted = record.admit(id, self.key.attempted, call.codec, &body);
+        call.body.set(body);
+        admitted
     }
 }
 
@@ -193,7 +196,8 @@ struct Waits {
 impl Waits {
     fn new(call: Incoming, reply: Waiting) -> Waits {
         // Its arguments are those of the one that runs.
-        Waits { call: Incoming { body: Bytes::new(), ..call }, reply: Box::pin(reply_of(reply)) }
+        drop(call.body.take());
+        Waits { call, reply: Box::pin(reply_of(reply)) }
     }
 }
 

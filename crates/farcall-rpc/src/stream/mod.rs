@@ -7,6 +7,7 @@ mod received;
 
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -14,7 +15,9 @@ use farcall_core::{Code, Fault, Never, Reply, RpcError};
 use futures_core::Stream;
 use tokio::sync::mpsc;
 
+use crate::context::{Context as CallContext, Current, enter};
 use crate::runtime;
+use crate::skeleton::panicked;
 pub(crate) use items::{Encoded, Items, Produced};
 pub(crate) use pump::Pump;
 pub use received::Received;
@@ -93,7 +96,17 @@ impl<T: Send + 'static, E: Fault<Error: Send> + 'static> Streaming<T, E> {
         Streaming::new(Producing { producing: Some(producing), receiver, last: None })
     }
 
+    /// The same for a reader in this process: produced inside `context`, and with a panic of the producer
+    /// as an error.
+    pub(crate) fn produced_in(self, context: CallContext) -> Self {
+        // The deadline was for the opening.
+        let context = CallContext { expires: None, ..context };
+        Streaming::new(Guarded { stream: self, current: Current { context, ..Current::default() } })
+    }
+
     /// The next item; `None` once the stream is over. Await it, or `wait()` for it without a runtime.
+    // The name that every stream's users know; an iterator it is not.
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Next<'_, T, E> {
         Next(self)
     }
@@ -200,9 +213,12 @@ impl<T, X> Stream for FromChannel<T, X> {
     }
 }
 
+/// A future that sends, and may end with an error.
+type Ends<X> = Pin<Box<dyn Future<Output = Result<(), X>> + Send>>;
+
 /// What a future sends, and how it ends.
 struct Producing<T, X> {
-    producing: Option<Pin<Box<dyn Future<Output = Result<(), X>> + Send>>>,
+    producing: Option<Ends<X>>,
     receiver: mpsc::Receiver<Result<T, X>>,
     /// The error it ended with, behind the items that were sent before.
     last: Option<X>,
@@ -225,6 +241,22 @@ impl<T, X> Stream for Producing<T, X> {
             Poll::Ready(None) => Poll::Ready(me.last.take().map(Err)),
             Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+/// A stream that is read where it is produced.
+struct Guarded<T, E: Fault> {
+    stream: Streaming<T, E>,
+    current: Current,
+}
+
+impl<T, E: Fault> Stream for Guarded<T, E> {
+    type Item = Reply<T, E>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Guarded { stream, current } = &mut *self;
+        let polled = enter(current, || catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *stream).poll_next(cx))));
+        polled.unwrap_or_else(|payload| Poll::Ready(Some(Err(panicked(&*payload).into()))))
     }
 }
 

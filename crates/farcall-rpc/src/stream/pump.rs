@@ -47,7 +47,7 @@ impl Pump {
                 Poll::Ready(produced) => produced,
             };
             let sent = match produced {
-                Produced::Item => self.inner.send_item(to, &self.head, tail),
+                Produced::Item => self.inner.send_item(to, &self.head, &mut tail),
                 Produced::End => return self.end(to, status::OK, Vec::new()),
                 Produced::AppError(bytes) => return self.end(to, status::APP_ERROR, bytes),
                 Produced::Failed(error) => Err(error),

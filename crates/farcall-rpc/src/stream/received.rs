@@ -44,7 +44,7 @@ impl Received {
         E: Fault<Error: Send> + DeserializeOwned + 'static,
         F: Form<T>,
     {
-        Streaming::new(Decoded::<T, E, F> { received: self, types: PhantomData })
+        Streaming::new(Decoded::<T, E, F> { received: self, item: PhantomData, form: PhantomData })
     }
 }
 
@@ -58,7 +58,8 @@ impl Drop for Received {
 
 struct Decoded<T, E, F> {
     received: Received,
-    types: PhantomData<fn() -> (T, E, F)>,
+    item: PhantomData<fn() -> (T, E)>,
+    form: PhantomData<fn() -> F>,
 }
 
 impl<T, E, F> Stream for Decoded<T, E, F>

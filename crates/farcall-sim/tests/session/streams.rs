@@ -50,7 +50,7 @@ impl Pair {
             Sendable::Now if course.sent < items => {
                 let bytes = item(key, results, course.sent, self.heavy);
                 let head = self.rng.below(bytes.len() + 1);
-                side.session.outbound.send_item(to, &bytes[..head], bytes.slice(head..)).unwrap();
+                side.session.outbound.send_item(to, &bytes[..head], &mut bytes.slice(head..)).unwrap();
                 course.sent += 1;
                 course.sent_bytes += bytes.len() as u64;
                 check_window(course, bytes.len() as u64, &window);

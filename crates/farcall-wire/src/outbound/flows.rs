@@ -21,6 +21,8 @@ use crate::outbuf::OutBuf;
 
 /// An item above this many bytes is sent by turns, not among the small frames.
 const SMALL: usize = 16 << 10;
+/// Unread items of a stream that are kept as slices of what was read.
+const UNCOPIED: usize = 4;
 /// `aux` of a Reset: I send no more.
 const NO_MORE: u16 = 0;
 /// `aux` of a Reset: send no more, I discard.
@@ -220,8 +222,10 @@ pub(super) struct Flows<W> {
     sending: Map<Flow, Sending<W>>,
     /// Flows with something large to send and the credit for it.
     turns: VecDeque<Flow>,
-    /// Bytes that wait for their turn.
+    /// Bytes of bodies that wait for their turn.
     resting: usize,
+    /// Bytes that will not be sent; they are to be dropped without the lock.
+    unsent: Vec<Bytes>,
     receiving: Vec<Option<Receiving<W>>>,
     free: Vec<u32>,
     by_flow: Map<Flow, u32>,
@@ -240,6 +244,7 @@ impl<W> Default for Flows<W> {
             sending: Map::default(),
             turns: VecDeque::new(),
             resting: 0,
+            unsent: Vec::new(),
             receiving: Vec::new(),
             free: Vec::new(),
             by_flow: Map::default(),
@@ -285,9 +290,16 @@ impl<W> Flows<W> {
 }
 
 impl<W> Outbound<W> {
-    /// Bytes of large bodies and items that wait for their turn.
+    /// Bytes of large bodies that wait for their turn. Items are not counted: without credit they wait for
+    /// their own reader, and nobody else is to wait for that.
     pub fn resting(&self) -> usize {
         self.flows.resting
+    }
+
+    /// Bytes that will not be sent. To drop the last piece of what a user owns runs the user's code, so
+    /// they are handed out, to be dropped without a lock.
+    pub fn take_unsent(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.flows.unsent)
     }
 
     /// Whether a large body or item may leave now.
@@ -376,8 +388,8 @@ impl<W> Outbound<W> {
     }
 
     /// Sends an item, `head` and `tail` together, after [`poll_sendable`](Outbound::poll_sendable)
-    /// said that one may be. An item above the receiver's limit is refused, and nothing is sent.
-    pub fn send_item(&mut self, at: Sender, head: &[u8], tail: Bytes) -> Result<(), RpcError> {
+    /// said that one may be. What is left in `tail` afterwards was copied, or is not wanted. An item above the receiver's limit is refused, and nothing is sent.
+    pub fn send_item(&mut self, at: Sender, head: &[u8], tail: &mut Bytes) -> Result<(), RpcError> {
         let (len, limit) = (head.len() + tail.len(), self.peer.body as usize);
         if len > limit {
             let why = format!("a stream item is {len} bytes, the receiver's limit `body` is {limit}");
@@ -387,11 +399,10 @@ impl<W> Outbound<W> {
         s.sent.items += 1;
         if len <= SMALL && s.sent.bytes + len as u64 <= s.granted.bytes {
             s.sent.bytes += len as u64;
-            self.queue(at.flow.header(Kind::Data, 0, 0), &[head, &tail]);
+            self.queue(at.flow.header(Kind::Data, 0, 0), &[head, tail]);
             return Ok(());
         }
-        (s.head, s.tail) = (Bytes::copy_from_slice(head), tail);
-        self.flows.resting += len;
+        (s.head, s.tail) = (Bytes::copy_from_slice(head), std::mem::take(tail));
         self.flows.turn(at.flow);
         Ok(())
     }
@@ -431,7 +442,8 @@ impl<W> Outbound<W> {
     /// Stops sending without a word.
     pub(super) fn forget_sending(&mut self, flow: Flow, wake: &mut Vec<W>) -> bool {
         let Some(s) = self.flows.sending.remove(&flow) else { return false };
-        self.flows.resting -= s.rest();
+        self.flows.resting -= if s.body { s.rest() } else { 0 };
+        self.flows.unsent.extend((!s.tail.is_empty()).then_some(s.tail));
         wake.extend(s.waiting);
         true
     }
@@ -462,7 +474,7 @@ impl<W> Outbound<W> {
             into.frame_with_segment(header, &[&head], tail);
             self.appended += (HEADER + n) as u64;
             self.taken = self.appended;
-            self.flows.resting -= n;
+            self.flows.resting -= if s.body { n } else { 0 };
             budget = budget.saturating_sub(n);
             moved = true;
             match (more, body) {
@@ -671,6 +683,11 @@ impl<W> Outbound<W> {
                 r.partial.take().unwrap_or_default().into()
             }
         };
+        // A slice of the read buffer keeps all of it: a reader that is behind must not keep many.
+        let whole = match r.items.len() >= UNCOPIED && whole.len() <= SMALL {
+            true => Bytes::copy_from_slice(&whole),
+            false => whole,
+        };
         r.items.push_back(whole);
         wake.extend(r.waiting.take());
         Ok(())
@@ -806,6 +823,11 @@ impl<W> Outbound<W> {
         args.then(|| self.receive(Flow::args(call), false))
     }
 
+    /// Whether this is a call with streams that we serve.
+    pub fn serves(&self, call: u32) -> bool {
+        self.flows.served.contains_key(&call)
+    }
+
     /// Calls with streams that we serve.
     pub fn serving(&self) -> usize {
         self.flows.served.len()
@@ -866,7 +888,11 @@ impl<W> Outbound<W> {
     /// The link is gone: every flow ends.
     pub(super) fn lose_flows(&mut self, reason: &RpcError, wake: &mut Vec<W>) {
         let flows = std::mem::take(&mut self.flows);
-        wake.extend(flows.sending.into_values().filter_map(|s| s.waiting));
+        self.flows.unsent = flows.unsent;
+        for s in flows.sending.into_values() {
+            self.flows.unsent.push(s.tail);
+            wake.extend(s.waiting);
+        }
         self.flows.serial = flows.serial;
         (self.flows.receiving, self.flows.free) = (flows.receiving, flows.free);
         let mut gone = Vec::new();

@@ -425,7 +425,7 @@ fn an_end_behind_a_large_item_is_counted_where_it_is_written() {
     let mut t = streaming();
     let streamed = t.start(8, Streams { args: true, results: false });
     let to = t.out.open_args(streamed);
-    t.out.send_item(to, &[0; 20_000], Bytes::new()).unwrap();
+    t.out.send_item(to, &[0; 20_000], &mut Bytes::new()).unwrap();
     t.out.end_items(to, status::OK, Vec::new());
     let large = t.start(140_000, Streams::default());
     t.leave();

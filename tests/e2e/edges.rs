@@ -506,8 +506,12 @@ fn bodies_that_wait_for_dispatch_are_bounded() {
         }
         peer.skip_preface().await;
         let mut run = 0;
-        for id in 10..22 {
-            run += usize::from(soon("a reply", peer.reply(id)).await.header.aux == status::OK);
+        let mut waiting: std::collections::HashSet<u32> = (10..22).collect();
+        while !waiting.is_empty() {
+            let header = soon("a reply", peer.hear()).await.header;
+            if header.kind == Kind::Reply && waiting.remove(&header.id) {
+                run += usize::from(header.aux == status::OK);
+            }
         }
         assert!(run <= 3, "{run} bodies of 2 MB were kept; the limits `held` and `credit` are 2 and 1 MiB");
     });
@@ -564,15 +568,6 @@ fn a_drain_waits_for_a_reply_that_is_being_read() {
         assert!(received > 7 << 20 && started.elapsed() > SOON);
         drop(peer);
         draining.await.unwrap().unwrap();
-    });
-}
-
-#[test]
-fn a_busy_handler_does_not_get_its_link_killed() {
-    run(async {
-        let heartbeat = Limits { heartbeat: Some(100 * MS), ..Limits::default() };
-        let (_bench, _server, client) = lab_with(Limits::default(), heartbeat).await;
-        client.block(500).await.unwrap();
     });
 }
 
