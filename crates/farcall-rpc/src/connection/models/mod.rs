@@ -319,7 +319,7 @@ fn a_sender_learns_of_credit() {
         let (connection, mut task, id, sender) = written(&peer, Streams { args: true, results: false });
         let (inner, to, mut room) = (&connection.inner, sender.expect("the call has a stream"), None);
         while inner.poll_sendable(to, &mut room, Waker::noop()) == Sendable::Now {
-            inner.send_item(to, &[0], bytes::Bytes::new()).unwrap();
+            inner.send_item(to, &[0], &mut bytes::Bytes::new()).unwrap();
         }
         assert!(!task.turn());
         let granted = [u64::MAX.to_le_bytes(), u64::MAX.to_le_bytes()].concat();
