@@ -319,7 +319,8 @@ impl Driver {
                 Ok(Flushed::All) if held_back && !self.is_full() => continue,
                 Ok(Flushed::All) => {
                     let expecting = self.served || self.asked;
-                    if self.spin.look_on(self.now_us, expecting) {
+                    // Not by the time of the turn's beginning: it may have taken long to write.
+                    if self.spin.is_possible(expecting) && self.spin.look_on(self.inner.clock.us(), expecting) {
                         cx.waker().wake_by_ref();
                     }
                     return Poll::Pending;

@@ -51,12 +51,25 @@ impl Spin {
         self.looking.is_some()
     }
 
+    /// Whether it is worth a look at the clock.
+    #[inline]
+    pub(super) fn is_possible(&mut self, expecting: bool) -> bool {
+        self.looking.is_some() || expecting && self.window_us > 0 && !self.skips()
+    }
+
+    /// Whether this time is one of those that are skipped.
+    #[inline]
+    fn skips(&mut self) -> bool {
+        let skips = self.skipped < self.skip;
+        self.skipped += u32::from(skips);
+        skips
+    }
+
     /// There is nothing to do: whether to look on instead of going to sleep. `expecting` says that
     /// something happened and more is likely to come.
     #[inline]
     pub(super) fn look_on(&mut self, now_us: u64, expecting: bool) -> bool {
         match self.looking {
-            _ if self.window_us == 0 => false,
             Some((until, last)) if now_us < until && now_us - last <= GAP_US => {
                 self.looking = Some((until, now_us));
                 true
@@ -71,10 +84,6 @@ impl Spin {
     }
 
     fn start(&mut self, now_us: u64) -> bool {
-        if self.skipped < self.skip {
-            self.skipped += 1;
-            return false;
-        }
         if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return false;
@@ -130,7 +139,7 @@ mod tests {
         for _ in 0..times {
             now += 1000;
             let answer = now + answer_us;
-            while spin.look_on(now, true) {
+            while spin.is_possible(true) && spin.look_on(now, true) {
                 looked += usize::from(now + answer_us == answer);
                 now += step_us;
                 if now >= answer {
