@@ -30,6 +30,8 @@ pub(super) struct Spin {
     all: &'static AtomicUsize,
     /// While looking: until when, and when it looked last.
     looking: Option<(u64, u64)>,
+    /// How often it looked in vain since it began to.
+    looks: u32,
     skip: u32,
     skipped: u32,
 }
@@ -42,7 +44,7 @@ impl Spin {
     }
 
     fn among(all: &'static AtomicUsize, most: usize, window: Duration) -> Spin {
-        Spin { window_us: window.as_micros() as u64, most, all, looking: None, skip: 0, skipped: 0 }
+        Spin { window_us: window.as_micros() as u64, most, all, looking: None, looks: 0, skip: 0, skipped: 0 }
     }
 
     /// Whether it is looking now.
@@ -72,6 +74,7 @@ impl Spin {
         match self.looking {
             Some((until, last)) if now_us < until && now_us - last <= GAP_US => {
                 self.looking = Some((until, now_us));
+                self.looks += 1;
                 true
             }
             Some(_) => {
@@ -88,7 +91,7 @@ impl Spin {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        self.skipped = 0;
+        (self.skipped, self.looks) = (0, 0);
         self.looking = Some((now_us + self.window_us, now_us));
         true
     }
@@ -99,6 +102,8 @@ impl Spin {
         let Some((_, last)) = self.looking else { return };
         self.stop();
         match now_us - last <= GAP_US {
+            // It was there already: the peer had the core while this side wrote.
+            true if self.looks == 0 => {}
             true => self.skip = 0,
             // It came while somebody else had the core: sleeping would have done as well.
             false => self.of_no_use(),
@@ -167,6 +172,18 @@ mod tests {
         let mut spin = alone(WINDOW);
         let tried = looks(&mut spin, 10_000, 20, 30);
         assert!(tried < 25, "{tried} attempts on a shared core");
+    }
+
+    #[test]
+    fn what_was_there_at_once_is_no_success() {
+        let mut spin = alone(WINDOW);
+        // The peer shares the core and answers during the write, or after this side sleeps.
+        let mut tried = 0;
+        for n in 0..10_000 {
+            let answer_us = if n % 2 == 0 { 0 } else { 1_000_000 };
+            tried += usize::from(looks(&mut spin, 1, answer_us, 1) > 0 && answer_us > 0);
+        }
+        assert!(tried < 25, "{tried} attempts in vain");
     }
 
     #[test]
