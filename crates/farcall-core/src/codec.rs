@@ -1,8 +1,9 @@
 //! Codecs: how a value becomes the body of a frame and back.
 //!
 //! A codec is chosen per service or per call by its [`CodecId`]. The default is [`Compact`]; [`Json`] is for
-//! gateways, consoles and types that have serde's derives only. Numbers of codecs that are not built yet are
-//! reserved here, so that a peer which asks for one is refused by name.
+//! gateways, consoles and types that have serde's derives only; [`Xdr`] is for programs whose data `rpcgen`
+//! describes. Numbers of codecs that are not built yet are reserved here, so that a peer which asks for one is
+//! refused by name.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,9 +12,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::compact;
 use crate::frame_bytes::with_frame;
 use crate::schema::TypeSchema;
+use crate::{compact, xdr};
 
 /// Steps of an error's path that are kept: deeper ones only make the text longer.
 const MAX_PATH: usize = 32;
@@ -28,7 +29,7 @@ pub enum CodecId {
     Compact = 0,
     /// JSON text, [`Json`].
     Json = 1,
-    /// XDR (RFC 4506): reserved.
+    /// XDR (RFC 4506), [`Xdr`].
     Xdr = 2,
     /// Protocol buffers: reserved.
     Protobuf = 3,
@@ -59,9 +60,9 @@ impl CodecId {
     /// Whether this build can encode and decode it.
     pub fn is_available(self) -> bool {
         match self {
-            CodecId::Compact => true,
+            CodecId::Compact | CodecId::Xdr => true,
             CodecId::Json => cfg!(feature = "json"),
-            CodecId::Xdr | CodecId::Protobuf => false,
+            CodecId::Protobuf => false,
         }
     }
 }
@@ -102,6 +103,22 @@ impl Codec for Compact {
     }
 }
 
+/// The XDR codec, see [`crate::xdr`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Xdr;
+
+impl Codec for Xdr {
+    const ID: CodecId = CodecId::Xdr;
+
+    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        xdr::encode_into(value, out)
+    }
+
+    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError> {
+        with_frame(frame, || xdr::decode(frame))
+    }
+}
+
 /// JSON text. Bytes travel as base64 strings.
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default)]
@@ -138,6 +155,7 @@ pub fn encode_into<T: Serialize + ?Sized>(id: CodecId, value: &T, out: &mut Vec<
         CodecId::Compact => Compact::encode_into(value, out),
         #[cfg(feature = "json")]
         CodecId::Json => Json::encode_into(value, out),
+        CodecId::Xdr => Xdr::encode_into(value, out),
         _ => Err(unavailable(id)),
     }
 }
@@ -149,6 +167,7 @@ pub fn decode<T: DeserializeOwned>(id: CodecId, frame: &Bytes) -> Result<T, Code
         CodecId::Compact => Compact::decode(frame),
         #[cfg(feature = "json")]
         CodecId::Json => Json::decode(frame),
+        CodecId::Xdr => Xdr::decode(frame),
         _ => Err(unavailable(id)),
     }
 }
@@ -305,8 +324,8 @@ mod tests {
 
     #[test]
     fn a_reserved_codec_is_refused_by_name() {
-        let error = encode_into(CodecId::Xdr, &1u8, &mut Vec::new()).unwrap_err();
-        assert_eq!(error.to_string(), "the codec `xdr` is not built into this program");
+        let error = encode_into(CodecId::Protobuf, &1u8, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "the codec `protobuf` is not built into this program");
         assert!(decode::<u8>(CodecId::Protobuf, &Bytes::new()).is_err());
     }
 

@@ -14,10 +14,11 @@ pub mod frame_bytes;
 pub mod limits;
 pub mod metadata;
 pub mod schema;
+pub mod xdr;
 
 #[cfg(feature = "json")]
 pub use codec::Json;
-pub use codec::{Codec, CodecError, CodecId, Compact};
+pub use codec::{Codec, CodecError, CodecId, Compact, Xdr};
 pub use descriptor::{MethodDescriptor, MethodTraits, Prints, ServiceDescriptor};
 pub use endpoint::{Address, Endpoint};
 pub use error::{AppError, Certainty, Code, Detail, Error, Fault, Never, Reply, RpcError, Stage};

@@ -65,9 +65,9 @@ fn order() -> Order {
     Order { id: 8, status: Status::Split(1, 'é'), parent: Some(inner.clone().into()), ..inner }
 }
 
-/// Through both codecs, and both ways.
+/// Through every codec, and both ways.
 fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
-    for id in [CodecId::Compact, CodecId::Json] {
+    for id in [CodecId::Compact, CodecId::Json, CodecId::Xdr] {
         let mut out = Vec::new();
         codec::encode_into(id, &value, &mut out).unwrap();
         assert_eq!(codec::decode::<T>(id, &out.into()).unwrap(), value, "{id}");
