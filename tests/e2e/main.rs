@@ -2,6 +2,7 @@
 
 mod bad_peer;
 mod cli;
+mod codecs;
 mod corners;
 mod layers;
 mod pressure;

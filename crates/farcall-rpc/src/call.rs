@@ -59,7 +59,7 @@ enum Deadline {
 struct Extra {
     metadata: Metadata,
     trace: Option<Trace>,
-    codec: CodecId,
+    codec: Option<CodecId>,
     invalid: Option<RpcError>,
 }
 
@@ -121,9 +121,10 @@ impl<M: Method> Call<M> {
         self
     }
 
-    /// Encodes arguments and result in another codec than the compact one.
+    /// Encodes arguments and result in this codec instead of the client's, which is the compact one unless it was
+    /// connected with another.
     pub fn codec(mut self, codec: CodecId) -> Self {
-        self.extra.get_or_insert_default().codec = codec;
+        self.extra.get_or_insert_default().codec = Some(codec);
         self
     }
 
@@ -224,12 +225,19 @@ impl<M: Method> Call<M> {
             }))
         };
         self.state = waiting();
-        let extra = (codec != CodecId::Compact).then(|| Box::new(Extra { codec, ..Extra::default() }));
+        let extra = (codec != self.channel.default_codec()).then(|| Box::new(Extra { codec: Some(codec), ..Extra::default() }));
         Ok(Some(Call { channel: self.channel.clone(), args: None, deadline: self.deadline, extra, started: None, state: waiting() }))
     }
 
+    #[inline]
     fn codec_id(&self) -> CodecId {
-        self.extra.as_ref().map_or(CodecId::Compact, |e| e.codec)
+        self.extra.as_ref().and_then(|e| e.codec).unwrap_or_else(|| self.channel.default_codec())
+    }
+
+    /// The unit of a one-way call does not come from the provider: it is nothing, as in the compact codec.
+    #[inline]
+    fn answer_codec(&self) -> CodecId {
+        if M::ONEWAY { CodecId::Compact } else { self.codec_id() }
     }
 
     /// Time for the call, what it inherits included.
@@ -302,18 +310,19 @@ impl<M: Method> Call<M> {
     }
 
     fn options(&mut self, inherited: Option<Trace>) -> Result<(CodecId, Vec<u8>), RpcError> {
+        let codec = self.codec_id();
         let Some(extra) = &mut self.extra else {
-            return match inherited {
-                None => Ok((CodecId::Compact, Vec::new())),
-                trace => Ok((CodecId::Compact, CallOptions { trace, ..CallOptions::default() }.encode())),
+            return match (inherited, codec) {
+                (None, CodecId::Compact) => Ok((codec, Vec::new())),
+                (trace, codec) => Ok((codec, CallOptions { trace, codec, ..CallOptions::default() }.encode())),
             };
         };
         if let Some(e) = extra.invalid.take() {
             return Err(e);
         }
         let metadata = (!extra.metadata.is_empty()).then(|| extra.metadata.clone());
-        let options = CallOptions { metadata, trace: extra.trace.or(inherited), codec: extra.codec };
-        Ok((extra.codec, options.encode()))
+        let options = CallOptions { metadata, trace: extra.trace.or(inherited), codec };
+        Ok((codec, options.encode()))
     }
 
     /// Gives the request to a connection.
@@ -413,12 +422,12 @@ impl<M: Method> Call<M> {
             Err(RpcError::new(Code::Internal, why).with_stage(Stage::Result).with_method(name::<M>()).into())
         };
         match answer {
-            Answer::Ok(body) => match codec::decode::<Unformed<M::Out, M::Form>>(self.codec_id(), &body) {
+            Answer::Ok(body) => match codec::decode::<Unformed<M::Out, M::Form>>(self.answer_codec(), &body) {
                 Ok(out) => Ok(out.0),
                 Err(e) if M::ONEWAY => undecodable("unit of a one-way call", e),
                 Err(e) => undecodable("result", e),
             },
-            Answer::AppError(body) => match codec::decode::<M::Err>(self.codec_id(), &body) {
+            Answer::AppError(body) => match codec::decode::<M::Err>(self.answer_codec(), &body) {
                 Ok(error) => Err(error.lift()),
                 Err(e) => undecodable("error", e),
             },

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use farcall_core::error::display_duration;
-use farcall_core::{Code, Limits, RpcError, Stage};
+use farcall_core::{Code, CodecId, Limits, RpcError, Stage};
 use farcall_transport::Io;
 use farcall_wire::{Answer, Body, Start};
 
@@ -41,6 +41,7 @@ enum Target {
 #[derive(Clone, Default)]
 struct Config {
     limits: Limits,
+    codec: CodecId,
     observers: Vec<Arc<dyn Observer>>,
 }
 
@@ -82,12 +83,18 @@ impl Channel {
         tokio::spawn(driver.run());
         let state = Mutex::new(State::Up { attempt: 0, connection: Arc::new(connection) });
         let target = Target::Remote { resolver: Box::new(StaticResolver::new([])), state };
-        Ok(Channel::new(target, Config { limits, observers: Vec::new() }))
+        Ok(Channel::new(target, Config { limits, ..Config::default() }))
     }
 
     /// The deadline of calls that set and inherit none.
     pub fn default_deadline(&self) -> Option<Duration> {
         self.0.config.limits.default_deadline
+    }
+
+    /// The codec of calls that choose none.
+    #[inline]
+    pub fn default_codec(&self) -> CodecId {
+        self.0.config.codec
     }
 
     /// Who is at the other end; `None` while there is no connection.
@@ -375,6 +382,12 @@ impl<C: From<Channel> + 'static> Connect<C> {
     /// The deadline of calls that set and inherit none; `None` = they wait for ever. Default 10 s.
     pub fn default_deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
         self.config.limits.default_deadline = deadline.into();
+        self
+    }
+
+    /// The codec of calls that choose none. Default [`CodecId::Compact`].
+    pub fn default_codec(mut self, codec: CodecId) -> Self {
+        self.config.codec = codec;
         self
     }
 
