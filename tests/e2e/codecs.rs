@@ -8,7 +8,7 @@ use farcall_tests::{PayError, PaymentClient, Receipt, Status, order};
 
 use crate::support::{run, serve, until};
 
-const CODECS: [CodecId; 3] = [CodecId::Compact, CodecId::Json, CodecId::Xdr];
+const CODECS: [CodecId; 4] = [CodecId::Compact, CodecId::Json, CodecId::Xdr, CodecId::Protobuf];
 
 #[test]
 fn every_codec_carries_arguments_results_and_errors() {
@@ -119,11 +119,11 @@ fn a_client_may_have_a_codec_of_its_own() {
 fn codecs_mix_on_one_connection() {
     run(async {
         let (till, _server, payment) = serve("tcp://127.0.0.1:0").await;
-        let pending: Vec<_> = CODECS.iter().cycle().take(300).map(|&codec| payment.pay(order(1, 1)).codec(codec).send()).collect();
+        let pending: Vec<_> = CODECS.iter().cycle().take(400).map(|&codec| payment.pay(order(1, 1)).codec(codec).send()).collect();
         for call in pending {
             assert_eq!(call.await.unwrap().cents, 100);
         }
-        until("all ran", || till.paid.load(Ordering::SeqCst) == 300).await;
+        until("all ran", || till.paid.load(Ordering::SeqCst) == 400).await;
     });
 }
 
@@ -133,8 +133,9 @@ fn arguments_that_do_not_fit_are_named() {
     use farcall::{Invoke, RawCall};
     run(async {
         let (till, _server, payment) = serve("tcp://127.0.0.1:0").await;
-        let cases: [(CodecId, &'static [u8], &str); 2] = [
+        let cases: [(CodecId, &'static [u8], &str); 3] = [
             (CodecId::Xdr, &[0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1], "order.lines[0].sku: the message ends early"),
+            (CodecId::Protobuf, &[0x0a, 4, 0x12, 2, 0x10, 0x80], "order.lines[0]: the message ends early"),
             (CodecId::Json, b"{}", "order"),
         ];
         for (codec, args, says) in cases {

@@ -2,11 +2,11 @@
 //!
 //! A codec is chosen per service or per call by its [`CodecId`]. The default is [`Compact`]; [`Json`] is for
 //! gateways, consoles and types that have serde's derives only; [`Xdr`] is for programs whose data `rpcgen`
-//! describes. Numbers of codecs that are not built yet are reserved here, so that a peer which asks for one is
-//! refused by name.
+//! describes, [`Protobuf`] for those that have a `.proto` file.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::frame_bytes::with_frame;
 use crate::schema::TypeSchema;
-use crate::{compact, xdr};
+use crate::{compact, protobuf, xdr};
 
 /// Steps of an error's path that are kept: deeper ones only make the text longer.
 const MAX_PATH: usize = 32;
@@ -31,7 +31,7 @@ pub enum CodecId {
     Json = 1,
     /// XDR (RFC 4506), [`Xdr`].
     Xdr = 2,
-    /// Protocol buffers: reserved.
+    /// Protocol buffers (proto3), [`Protobuf`].
     Protobuf = 3,
 }
 
@@ -60,9 +60,8 @@ impl CodecId {
     /// Whether this build can encode and decode it.
     pub fn is_available(self) -> bool {
         match self {
-            CodecId::Compact | CodecId::Xdr => true,
+            CodecId::Compact | CodecId::Xdr | CodecId::Protobuf => true,
             CodecId::Json => cfg!(feature = "json"),
-            CodecId::Protobuf => false,
         }
     }
 }
@@ -73,16 +72,44 @@ impl fmt::Display for CodecId {
     }
 }
 
-/// Turns values into bytes and back.
+/// Turns values into bytes and back. `shape` is asked only by codecs that need what serde does not tell.
 pub trait Codec {
     /// The codec's number on the wire.
     const ID: CodecId;
 
     /// Appends `value` to `out`. On error `out` is as it was.
-    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    fn encode_into<'s, T: Serialize + ?Sized>(
+        value: &T,
+        shape: impl FnOnce() -> Option<Shape<'s>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError>;
 
     /// Reads a value that takes up the whole frame.
-    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError>;
+    fn decode<'s, T: DeserializeOwned>(frame: &Bytes, shape: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError>;
+}
+
+/// What serde does not tell of a type: its schema, and what a codec has made of it before.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape<'s> {
+    schema: &'s TypeSchema,
+    made: &'s Made,
+}
+
+/// What codecs make of a schema when they first use it, kept beside the schema.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    messages: OnceLock<Result<protobuf::Messages, CodecError>>,
+}
+
+impl<'s> Shape<'s> {
+    /// A schema and what was made of this very schema.
+    pub fn new(schema: &'s TypeSchema, made: &'s Made) -> Shape<'s> {
+        Shape { schema, made }
+    }
+
+    fn messages(self) -> Result<&'s protobuf::Messages, CodecError> {
+        self.made.messages.get_or_init(|| protobuf::Messages::of(self.schema)).as_ref().map_err(CodecError::clone)
+    }
 }
 
 /// The compact codec, see [`crate::compact`].
@@ -93,12 +120,16 @@ impl Codec for Compact {
     const ID: CodecId = CodecId::Compact;
 
     #[inline]
-    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_into<'s, T: Serialize + ?Sized>(
+        value: &T,
+        _: impl FnOnce() -> Option<Shape<'s>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
         compact::encode_into(value, out)
     }
 
     #[inline]
-    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError> {
+    fn decode<'s, T: DeserializeOwned>(frame: &Bytes, _: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
         with_frame(frame, || compact::decode(frame))
     }
 }
@@ -110,13 +141,43 @@ pub struct Xdr;
 impl Codec for Xdr {
     const ID: CodecId = CodecId::Xdr;
 
-    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_into<'s, T: Serialize + ?Sized>(
+        value: &T,
+        _: impl FnOnce() -> Option<Shape<'s>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
         xdr::encode_into(value, out)
     }
 
-    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError> {
+    fn decode<'s, T: DeserializeOwned>(frame: &Bytes, _: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
         with_frame(frame, || xdr::decode(frame))
     }
+}
+
+/// The protobuf codec, see [`crate::protobuf`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Protobuf;
+
+impl Codec for Protobuf {
+    const ID: CodecId = CodecId::Protobuf;
+
+    fn encode_into<'s, T: Serialize + ?Sized>(
+        value: &T,
+        shape: impl FnOnce() -> Option<Shape<'s>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        protobuf::encode_into(value, shape().ok_or_else(no_shape)?.messages()?, out)
+    }
+
+    fn decode<'s, T: DeserializeOwned>(frame: &Bytes, shape: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
+        let messages = shape().ok_or_else(no_shape)?.messages()?;
+        with_frame(frame, || protobuf::decode(messages, frame))
+    }
+}
+
+#[cold]
+fn no_shape() -> CodecError {
+    CodecError::new("protobuf goes by numbers of fields, and the schema that has them is not known here")
 }
 
 /// JSON text. Bytes travel as base64 strings.
@@ -128,7 +189,11 @@ pub struct Json;
 impl Codec for Json {
     const ID: CodecId = CodecId::Json;
 
-    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_into<'s, T: Serialize + ?Sized>(
+        value: &T,
+        _: impl FnOnce() -> Option<Shape<'s>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
         let start = out.len();
         serde_json::to_writer(&mut *out, value).map_err(|error| {
             out.truncate(start);
@@ -136,7 +201,7 @@ impl Codec for Json {
         })
     }
 
-    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError> {
+    fn decode<'s, T: DeserializeOwned>(frame: &Bytes, _: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
         serde_json::from_slice(frame).map_err(|error| json_error(&error))
     }
 }
@@ -150,28 +215,38 @@ fn json_error(error: &serde_json::Error) -> CodecError {
 
 /// Appends `value` to `out` in the codec `id`. On error `out` is as it was.
 #[inline]
-pub fn encode_into<T: Serialize + ?Sized>(id: CodecId, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+pub fn encode_into<'s, T: Serialize + ?Sized>(
+    id: CodecId,
+    value: &T,
+    shape: impl FnOnce() -> Option<Shape<'s>>,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
     match id {
-        CodecId::Compact => Compact::encode_into(value, out),
+        CodecId::Compact => Compact::encode_into(value, shape, out),
         #[cfg(feature = "json")]
-        CodecId::Json => Json::encode_into(value, out),
-        CodecId::Xdr => Xdr::encode_into(value, out),
-        _ => Err(unavailable(id)),
+        CodecId::Json => Json::encode_into(value, shape, out),
+        #[cfg(not(feature = "json"))]
+        CodecId::Json => Err(unavailable(id)),
+        CodecId::Xdr => Xdr::encode_into(value, shape, out),
+        CodecId::Protobuf => Protobuf::encode_into(value, shape, out),
     }
 }
 
 /// Reads a value of the codec `id` that takes up the whole frame.
 #[inline]
-pub fn decode<T: DeserializeOwned>(id: CodecId, frame: &Bytes) -> Result<T, CodecError> {
+pub fn decode<'s, T: DeserializeOwned>(id: CodecId, frame: &Bytes, shape: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
     match id {
-        CodecId::Compact => Compact::decode(frame),
+        CodecId::Compact => Compact::decode(frame, shape),
         #[cfg(feature = "json")]
-        CodecId::Json => Json::decode(frame),
-        CodecId::Xdr => Xdr::decode(frame),
-        _ => Err(unavailable(id)),
+        CodecId::Json => Json::decode(frame, shape),
+        #[cfg(not(feature = "json"))]
+        CodecId::Json => Err(unavailable(id)),
+        CodecId::Xdr => Xdr::decode(frame, shape),
+        CodecId::Protobuf => Protobuf::decode(frame, shape),
     }
 }
 
+#[cfg(not(feature = "json"))]
 #[cold]
 fn unavailable(id: CodecId) -> CodecError {
     CodecError::new(format!("the codec `{id}` is not built into this program"))
@@ -323,19 +398,19 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_codec_is_refused_by_name() {
-        let error = encode_into(CodecId::Protobuf, &1u8, &mut Vec::new()).unwrap_err();
-        assert_eq!(error.to_string(), "the codec `protobuf` is not built into this program");
-        assert!(decode::<u8>(CodecId::Protobuf, &Bytes::new()).is_err());
+    fn protobuf_without_a_schema_is_refused() {
+        let error = encode_into(CodecId::Protobuf, &1u8, || None, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("the schema that has them is not known"), "{error}");
+        assert!(decode::<u8>(CodecId::Protobuf, &Bytes::new(), || None).is_err());
     }
 
     #[cfg(feature = "json")]
     #[test]
     fn json_says_where() {
-        let error = Json::decode::<Vec<u8>>(&Bytes::from_static(b"[1, 300]")).unwrap_err();
+        let error = Json::decode::<Vec<u8>>(&Bytes::from_static(b"[1, 300]"), || None).unwrap_err();
         assert_eq!(error.to_string(), "JSON: invalid value: integer `300`, expected u8 at line 1 column 7");
         let mut out = vec![1];
-        assert!(Json::encode_into(&std::collections::BTreeMap::from([((1, 2), 3)]), &mut out).is_err());
+        assert!(Json::encode_into(&std::collections::BTreeMap::from([((1, 2), 3)]), || None, &mut out).is_err());
         assert_eq!(out, [1]);
     }
 }

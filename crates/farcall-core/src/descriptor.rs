@@ -3,6 +3,7 @@
 //! `#[farcall::service]` makes one [`ServiceDescriptor`] per trait. The method table, `farcall
 //! describe` and the doors to other protocols read it; nobody else needs to know the trait.
 
+use crate::codec::{Made, Shape};
 use crate::schema::{Fingerprint, Schema, TypeSchema};
 
 /// A service: what the trait says.
@@ -45,6 +46,16 @@ pub struct MethodDescriptor {
     pub traits: MethodTraits,
     /// Fingerprints of arguments, result and error (the unit type's where there is none).
     pub prints: Prints,
+    /// What codecs have made of the schemas so far.
+    pub made: MadeOf,
+}
+
+/// What codecs have made of a method's schemas so far: nothing at first.
+#[derive(Debug, Clone, Default)]
+pub struct MadeOf {
+    args: Made,
+    result: Made,
+    error: Made,
 }
 
 /// What may be done with a call of a method.
@@ -100,7 +111,23 @@ impl MethodDescriptor {
             result,
             error,
             traits,
+            made: MadeOf::default(),
         }
+    }
+
+    /// The arguments, for codecs that go by schema.
+    pub fn args_shape(&self) -> Shape<'_> {
+        Shape::new(&self.args, &self.made.args)
+    }
+
+    /// The result, for codecs that go by schema.
+    pub fn result_shape(&self) -> Shape<'_> {
+        Shape::new(&self.result, &self.made.result)
+    }
+
+    /// The application error, for codecs that go by schema.
+    pub fn error_shape(&self) -> Option<Shape<'_>> {
+        self.error.as_ref().map(|error| Shape::new(error, &self.made.error))
     }
 }
 

@@ -10,15 +10,17 @@ pub mod compact;
 pub mod descriptor;
 pub mod endpoint;
 pub mod error;
+pub mod export;
 pub mod frame_bytes;
 pub mod limits;
 pub mod metadata;
+pub mod protobuf;
 pub mod schema;
 pub mod xdr;
 
 #[cfg(feature = "json")]
 pub use codec::Json;
-pub use codec::{Codec, CodecError, CodecId, Compact, Xdr};
+pub use codec::{Codec, CodecError, CodecId, Compact, Protobuf, Xdr};
 pub use descriptor::{MethodDescriptor, MethodTraits, Prints, ServiceDescriptor};
 pub use endpoint::{Address, Endpoint};
 pub use error::{AppError, Certainty, Code, Detail, Error, Fault, Never, Reply, RpcError, Stage};

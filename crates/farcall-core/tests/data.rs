@@ -69,8 +69,8 @@ fn order() -> Order {
 fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
     for id in [CodecId::Compact, CodecId::Json, CodecId::Xdr] {
         let mut out = Vec::new();
-        codec::encode_into(id, &value, &mut out).unwrap();
-        assert_eq!(codec::decode::<T>(id, &out.into()).unwrap(), value, "{id}");
+        codec::encode_into(id, &value, || None, &mut out).unwrap();
+        assert_eq!(codec::decode::<T>(id, &out.into(), || None).unwrap(), value, "{id}");
     }
 }
 
@@ -339,7 +339,7 @@ fn large_bytes_are_slices_of_the_frame() {
         ..Blobs::default()
     };
     let frame = Bytes::from(encode(&value).unwrap());
-    let read: Blobs = Compact::decode(&frame).unwrap();
+    let read: Blobs = Compact::decode(&frame, || None).unwrap();
     assert_eq!(read, value);
     assert!(lies_in(&frame, &read.c), "1024 bytes are worth a slice");
     assert!(!lies_in(&frame, read.d.as_ref().unwrap()), "1023 are not");

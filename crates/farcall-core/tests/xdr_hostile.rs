@@ -43,7 +43,8 @@ fn order() -> Order {
     let inner = Order {
         id: 1,
         lines: vec![line("abc", 1), line("d", 60_000)],
-        attributes: [("k".into(), -1), ("l".into(), i64::MAX)].into(),
+        // One entry: more would be sorted.
+        attributes: [("k".into(), -1)].into(),
         state: State::Sent { to: "x".into(), parts: [1, 2, 3] },
         data: vec![0, 1, 255],
         slice: Bytes::from_static(b"slice"),
@@ -83,10 +84,7 @@ fn mutants_are_read_or_refused() {
             let mut mutant = bytes.clone();
             mutant[at] = byte;
             let Ok(value) = decode::<Order>(&mutant) else { continue };
-            // Entries of a map are sorted and merged.
-            if value.attributes.len() == 2 && value.attributes.keys().is_sorted() {
-                assert_eq!(encode(&value).unwrap(), mutant, "byte {at}: {byte}");
-            }
+            assert_eq!(encode(&value).unwrap(), mutant, "byte {at}: {byte}");
             read += 1;
         }
     }

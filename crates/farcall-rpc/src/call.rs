@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 use crate::channel::{Channel, Place};
 use crate::connection::{Bound, Connection, RoomPlace, Started};
 use crate::context::{Scoped, inherited};
-use crate::method::{Method, Unformed};
+use crate::method::{Method, Unformed, args_shape, error_shape, result_shape};
 use crate::observer::{Ended, Outcome, Side};
 use crate::{runtime, scratch};
 
@@ -209,7 +209,7 @@ impl<M: Method> Call<M> {
         let (codec, options) = self.options(trace)?;
         let mut body = Vec::new();
         if let Some(args) = self.args.take() {
-            codec::encode_into(codec, &args, &mut body).map_err(unencodable)?;
+            codec::encode_into(codec, &args, args_shape::<M>, &mut body).map_err(unencodable)?;
         }
         let body = Bytes::from(body);
         let since = Instant::now();
@@ -277,7 +277,7 @@ impl<M: Method> Call<M> {
         }
         let (codec, options) = self.options(trace)?;
         let mut buffer = scratch::take();
-        if let Err(e) = codec::encode_into(codec, &args, &mut buffer) {
+        if let Err(e) = codec::encode_into(codec, &args, args_shape::<M>, &mut buffer) {
             scratch::give(buffer);
             return Err(unencodable(e));
         }
@@ -422,12 +422,12 @@ impl<M: Method> Call<M> {
             Err(RpcError::new(Code::Internal, why).with_stage(Stage::Result).with_method(name::<M>()).into())
         };
         match answer {
-            Answer::Ok(body) => match codec::decode::<Unformed<M::Out, M::Form>>(self.answer_codec(), &body) {
+            Answer::Ok(body) => match codec::decode::<Unformed<M::Out, M::Form>>(self.answer_codec(), &body, result_shape::<M>) {
                 Ok(out) => Ok(out.0),
                 Err(e) if M::ONEWAY => undecodable("unit of a one-way call", e),
                 Err(e) => undecodable("result", e),
             },
-            Answer::AppError(body) => match codec::decode::<M::Err>(self.answer_codec(), &body) {
+            Answer::AppError(body) => match codec::decode::<M::Err>(self.answer_codec(), &body, error_shape::<M>) {
                 Ok(error) => Err(error.lift()),
                 Err(e) => undecodable("error", e),
             },

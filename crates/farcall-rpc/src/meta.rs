@@ -3,6 +3,7 @@
 //! `farcall describe` and `farcall call` are clients of it, and an example of
 //! `#[farcall::service]` inside a crate below the facade.
 
+use farcall_core::descriptor::MadeOf;
 use farcall_core::schema::TypeSchema;
 use farcall_core::{Fingerprint, MethodDescriptor, MethodTraits, Prints, Reply, ServiceDescriptor, data};
 
@@ -148,6 +149,7 @@ impl MethodInfo {
                 result: Fingerprint(self.result_print),
                 error: Fingerprint(self.error_print),
             },
+            made: MadeOf::default(),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use farcall_core::{Code, Fault, Reply, RpcError, ServiceDescriptor};
+use farcall_core::codec::Shape;
+use farcall_core::{Code, Fault, MethodDescriptor, Reply, RpcError, ServiceDescriptor};
 use serde::de::DeserializeOwned;
 use serde::{Deserializer, Serialize, Serializer};
 
@@ -35,6 +36,25 @@ pub trait Method: Send + Sync + 'static {
     /// Calls a provider in this process.
     #[doc(hidden)]
     fn local(target: &LocalTarget, args: Self::Args) -> BoxFuture<'static, Reply<Self::Out, Self::Err>>;
+}
+
+fn descriptor<M: Method>() -> Option<&'static MethodDescriptor> {
+    M::service().methods.get(M::INDEX as usize)
+}
+
+/// What a codec may ask of the arguments' type.
+pub(crate) fn args_shape<M: Method>() -> Option<Shape<'static>> {
+    descriptor::<M>().map(MethodDescriptor::args_shape)
+}
+
+/// What a codec may ask of the result's type.
+pub(crate) fn result_shape<M: Method>() -> Option<Shape<'static>> {
+    descriptor::<M>().map(MethodDescriptor::result_shape)
+}
+
+/// What a codec may ask of the application error's type.
+pub(crate) fn error_shape<M: Method>() -> Option<Shape<'static>> {
+    descriptor::<M>().and_then(MethodDescriptor::error_shape)
 }
 
 /// A method that may run twice: `#[farcall(idempotent)]`.

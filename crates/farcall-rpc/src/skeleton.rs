@@ -11,13 +11,14 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use farcall_core::codec::Shape;
 use farcall_core::{Certainty, Code, CodecId, Fault, Reply, RpcError, ServiceDescriptor, Stage, codec};
 use farcall_wire::{Failure, begin_reply, end_reply, status};
 use serde::Serialize;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::context::{Current, Finish, with_current};
-use crate::method::{Formed, Method};
+use crate::method::{Formed, Method, args_shape, error_shape, result_shape};
 
 /// A service that can be served. The macro implements it for `…Server<P>`.
 #[diagnostic::on_unimplemented(
@@ -57,23 +58,23 @@ impl Incoming {
     /// Decodes the arguments.
     #[inline]
     pub fn args<M: Method>(&self) -> Result<M::Args, RpcError> {
-        codec::decode(self.codec, &self.body).map_err(|e| bad_args::<M>(&e))
+        codec::decode(self.codec, &self.body, args_shape::<M>).map_err(|e| bad_args::<M>(&e))
     }
 
     /// Answers with what the handler returned.
     #[inline]
     pub fn reply<M: Method>(&self, reply: Reply<M::Out, M::Err>) {
         match reply {
-            Ok(out) => self.write(status::OK, Finish::Ok, &Formed::<M::Out, M::Form>(&out, PhantomData)),
+            Ok(out) => self.write(status::OK, Finish::Ok, &Formed::<M::Out, M::Form>(&out, PhantomData), result_shape::<M>),
             Err(error) => match M::Err::split(error) {
-                Ok(app) => self.write(status::APP_ERROR, Finish::AppError, &app),
+                Ok(app) => self.write(status::APP_ERROR, Finish::AppError, &app, error_shape::<M>),
                 Err(e) => self.fail(&from_handler(e)),
             },
         }
     }
 
     #[inline]
-    fn write<T: Serialize>(&self, status: u16, finish: Finish, value: &T) {
+    fn write<T: Serialize>(&self, status: u16, finish: Finish, value: &T, shape: fn() -> Option<Shape<'static>>) {
         if self.oneway {
             return with_current(|c| c.finish = Some(finish));
         }
@@ -81,7 +82,7 @@ impl Incoming {
         let mut lent = Lent::take();
         let start = begin_reply(&mut lent.replies, self.id, status);
         let body = lent.replies.len();
-        let encoded = codec::encode_into(self.codec, value, &mut lent.replies);
+        let encoded = codec::encode_into(self.codec, value, shape, &mut lent.replies);
         let len = lent.replies.len() - body;
         let failed = match encoded {
             Ok(()) if len <= self.max_reply => None,

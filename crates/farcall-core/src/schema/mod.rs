@@ -51,6 +51,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use show::type_name;
+
 pub use check::{MAX_DEFS, MAX_NODES, MAX_TY_DEPTH, SchemaError};
 
 /// A type that can describe itself: what `#[data]` and `derive(Schema)` implement.

@@ -15,7 +15,7 @@ impl TypeSchema {
     }
 }
 
-pub(super) fn type_name(ty: &Ty, defs: &[Def]) -> String {
+pub(crate) fn type_name(ty: &Ty, defs: &[Def]) -> String {
     let name = |ty| type_name(ty, defs);
     let text = match ty {
         Ty::Bool => "bool",

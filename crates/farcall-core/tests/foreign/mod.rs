@@ -5,12 +5,6 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What a program wrote.
-pub(crate) struct Output {
-    pub(crate) out: Vec<u8>,
-    pub(crate) err: String,
-}
-
 /// Whether these programs and files are here. If not, says what is skipped; with `FARCALL_FOREIGN=required`, as in
 /// CI, nothing may be skipped.
 pub(crate) fn have(what: &str, programs: &[&str], files: &[&str]) -> bool {
@@ -28,13 +22,13 @@ pub(crate) fn have(what: &str, programs: &[&str], files: &[&str]) -> bool {
     false
 }
 
-/// Runs a program that must succeed. `input` must fit into a pipe.
-pub(crate) fn pipe(mut command: impl BorrowMut<Command>, input: &[u8]) -> Output {
+/// Runs a program that must succeed: what it wrote to stdout and to stderr. `input` must fit into a pipe.
+pub(crate) fn pipe(mut command: impl BorrowMut<Command>, input: &[u8]) -> (Vec<u8>, String) {
     let command = command.borrow_mut();
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     let output = child.wait_with_output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{command:?}: {err}");
-    Output { out: output.stdout, err }
+    (output.stdout, err)
 }
