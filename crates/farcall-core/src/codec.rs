@@ -1,8 +1,8 @@
 //! Codecs: how a value becomes the body of a frame and back.
 //!
-//! A codec is chosen per service or per call by its [`CodecId`]. The default is [`Compact`]; [`Json`] is for
-//! gateways, consoles and types that have serde's derives only; [`Xdr`] is for programs whose data `rpcgen`
-//! describes, [`Protobuf`] for those that have a `.proto` file.
+//! A codec is chosen per service or per call by its [`CodecId`]. The default is [`Compact`]; JSON is for
+//! gateways, consoles and types that have serde's derives only; XDR is for programs whose data `rpcgen`
+//! describes, protobuf for those that have a `.proto` file.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,9 +12,14 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::compact;
 use crate::frame_bytes::with_frame;
+use crate::messages::Messages;
+#[cfg(feature = "protobuf")]
+use crate::protobuf;
 use crate::schema::TypeSchema;
-use crate::{compact, protobuf, xdr};
+#[cfg(feature = "xdr")]
+use crate::xdr;
 
 /// Steps of an error's path that are kept: deeper ones only make the text longer.
 const MAX_PATH: usize = 32;
@@ -27,11 +32,11 @@ pub enum CodecId {
     /// The compact positional codec, [`Compact`].
     #[default]
     Compact = 0,
-    /// JSON text, [`Json`].
+    /// JSON text, with the feature `json`, which is on unless turned off.
     Json = 1,
-    /// XDR (RFC 4506), [`Xdr`].
+    /// XDR (RFC 4506), with the feature `xdr`.
     Xdr = 2,
-    /// Protocol buffers (proto3), [`Protobuf`].
+    /// Protocol buffers (proto3), with the feature `protobuf`.
     Protobuf = 3,
 }
 
@@ -60,8 +65,10 @@ impl CodecId {
     /// Whether this build can encode and decode it.
     pub fn is_available(self) -> bool {
         match self {
-            CodecId::Compact | CodecId::Xdr | CodecId::Protobuf => true,
+            CodecId::Compact => true,
             CodecId::Json => cfg!(feature = "json"),
+            CodecId::Xdr => cfg!(feature = "xdr"),
+            CodecId::Protobuf => cfg!(feature = "protobuf"),
         }
     }
 }
@@ -98,7 +105,7 @@ pub struct Shape<'s> {
 /// What codecs make of a schema when they first use it, kept beside the schema.
 #[derive(Clone, Debug, Default)]
 pub struct Made {
-    messages: OnceLock<Result<protobuf::Messages, CodecError>>,
+    messages: OnceLock<Result<Messages, CodecError>>,
 }
 
 impl<'s> Shape<'s> {
@@ -107,8 +114,14 @@ impl<'s> Shape<'s> {
         Shape { schema, made }
     }
 
-    fn messages(self) -> Result<&'s protobuf::Messages, CodecError> {
-        self.made.messages.get_or_init(|| protobuf::Messages::of(self.schema)).as_ref().map_err(CodecError::clone)
+    /// The schema itself.
+    pub fn schema(self) -> &'s TypeSchema {
+        self.schema
+    }
+
+    /// The schema as protobuf sees it, made at the first call.
+    pub fn messages(self) -> Result<&'s Messages, CodecError> {
+        self.made.messages.get_or_init(|| Messages::of(self.schema)).as_ref().map_err(CodecError::clone)
     }
 }
 
@@ -135,9 +148,11 @@ impl Codec for Compact {
 }
 
 /// The XDR codec, see [`crate::xdr`].
+#[cfg(feature = "xdr")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Xdr;
 
+#[cfg(feature = "xdr")]
 impl Codec for Xdr {
     const ID: CodecId = CodecId::Xdr;
 
@@ -155,9 +170,11 @@ impl Codec for Xdr {
 }
 
 /// The protobuf codec, see [`crate::protobuf`].
+#[cfg(feature = "protobuf")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Protobuf;
 
+#[cfg(feature = "protobuf")]
 impl Codec for Protobuf {
     const ID: CodecId = CodecId::Protobuf;
 
@@ -175,6 +192,7 @@ impl Codec for Protobuf {
     }
 }
 
+#[cfg(feature = "protobuf")]
 #[cold]
 fn no_shape() -> CodecError {
     CodecError::new("protobuf goes by numbers of fields, and the schema that has them is not known here")
@@ -225,10 +243,12 @@ pub fn encode_into<'s, T: Serialize + ?Sized>(
         CodecId::Compact => Compact::encode_into(value, shape, out),
         #[cfg(feature = "json")]
         CodecId::Json => Json::encode_into(value, shape, out),
-        #[cfg(not(feature = "json"))]
-        CodecId::Json => Err(unavailable(id)),
+        #[cfg(feature = "xdr")]
         CodecId::Xdr => Xdr::encode_into(value, shape, out),
+        #[cfg(feature = "protobuf")]
         CodecId::Protobuf => Protobuf::encode_into(value, shape, out),
+        #[allow(unreachable_patterns, reason = "with all features there is no other")]
+        _ => Err(unavailable(id)),
     }
 }
 
@@ -239,17 +259,18 @@ pub fn decode<'s, T: DeserializeOwned>(id: CodecId, frame: &Bytes, shape: impl F
         CodecId::Compact => Compact::decode(frame, shape),
         #[cfg(feature = "json")]
         CodecId::Json => Json::decode(frame, shape),
-        #[cfg(not(feature = "json"))]
-        CodecId::Json => Err(unavailable(id)),
+        #[cfg(feature = "xdr")]
         CodecId::Xdr => Xdr::decode(frame, shape),
+        #[cfg(feature = "protobuf")]
         CodecId::Protobuf => Protobuf::decode(frame, shape),
+        #[allow(unreachable_patterns, reason = "with all features there is no other")]
+        _ => Err(unavailable(id)),
     }
 }
 
-#[cfg(not(feature = "json"))]
 #[cold]
 fn unavailable(id: CodecId) -> CodecError {
-    CodecError::new(format!("the codec `{id}` is not built into this program"))
+    CodecError::new(format!("the codec `{id}` is not built into this program: turn on the feature `{id}` of farcall"))
 }
 
 /// Why a value could not be encoded or decoded: what is wrong and at which field.
@@ -397,6 +418,7 @@ mod tests {
         assert_eq!(known, [(0, "compact"), (1, "json"), (2, "xdr"), (3, "protobuf")]);
     }
 
+    #[cfg(feature = "protobuf")]
     #[test]
     fn protobuf_without_a_schema_is_refused() {
         let error = encode_into(CodecId::Protobuf, &1u8, || None, &mut Vec::new()).unwrap_err().to_string();

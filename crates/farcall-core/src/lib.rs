@@ -13,14 +13,21 @@ pub mod error;
 pub mod export;
 pub mod frame_bytes;
 pub mod limits;
+pub mod messages;
 pub mod metadata;
+#[cfg(feature = "protobuf")]
 pub mod protobuf;
 pub mod schema;
+#[cfg(feature = "xdr")]
 pub mod xdr;
 
 #[cfg(feature = "json")]
 pub use codec::Json;
-pub use codec::{Codec, CodecError, CodecId, Compact, Protobuf, Xdr};
+#[cfg(feature = "protobuf")]
+pub use codec::Protobuf;
+#[cfg(feature = "xdr")]
+pub use codec::Xdr;
+pub use codec::{Codec, CodecError, CodecId, Compact};
 pub use descriptor::{MethodDescriptor, MethodTraits, Prints, ServiceDescriptor};
 pub use endpoint::{Address, Endpoint};
 pub use error::{AppError, Certainty, Code, Detail, Error, Fault, Never, Reply, RpcError, Stage};

@@ -243,6 +243,10 @@ mod tests {
 
     #[test]
     fn a_codec_that_cannot_answer_is_refused_by_name() {
+        for codec in [CodecId::Xdr, CodecId::Protobuf].into_iter().filter(|codec| !codec.is_available()) {
+            let e = refused(&[(tag::CODEC, &[codec as u8])]);
+            assert!(e.message().contains(&format!("`{codec}` is not built")) && e.code() == Code::Unimplemented, "{e}");
+        }
         let e = refused(&[(tag::CODEC, &[9])]);
         assert!(e.message().contains("codec number 9") && e.code() == Code::Unimplemented, "{e}");
         assert_eq!(refused(&[(tag::CODEC, &[])]).code(), Code::InvalidArgument);

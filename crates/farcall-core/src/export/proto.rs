@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Graph;
 use crate::codec::CodecError;
 use crate::descriptor::{MethodDescriptor, ServiceDescriptor};
-use crate::protobuf::{Messages, Names, write_docs};
+use crate::messages::{Messages, Names, write_docs};
 use crate::schema::Ty;
 
 /// The service with its messages, as the protobuf codec writes them. Fails if numbers of fields collide.

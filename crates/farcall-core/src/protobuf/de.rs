@@ -9,7 +9,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer,
 
 use super::fields::{Parts, Scan, Seen, index_of, look_for, look_for_one, merged, message_bytes, wrong_wire};
 use super::wire::{Wire, array, varint};
-use super::{Body, Field, Label, MAX_DEPTH, Messages, Type};
+use super::{Body, Field, Label, MAX_DEPTH, Messages, Type, is_packed};
 use crate::codec::{CodecError, Step};
 
 pub(super) fn decode<T: DeserializeOwned>(messages: &Messages, bytes: &[u8]) -> Result<T, CodecError> {
@@ -305,7 +305,7 @@ impl<'de, 'm> Elements<'de, 'm> {
     /// `count`: how often the field is there, which is the number of elements unless they are packed.
     fn new(reader: Reader<'m>, field: &'m Field, count: usize, parts: &Parts<'de>) -> Result<Self, CodecError> {
         let mut left = count;
-        if field.ty.is_packed() {
+        if is_packed(field.ty) {
             let mut scan = parts.scan();
             left = 0;
             while let Some(wire) = scan.next_of(field.number)? {
@@ -318,7 +318,7 @@ impl<'de, 'm> Elements<'de, 'm> {
     fn next(&mut self) -> Result<Option<Wire<'de>>, CodecError> {
         while self.packed.is_empty() {
             match self.scan.next_of(self.field.number)? {
-                Some(Wire::Bytes(bytes)) if self.field.ty.is_packed() => self.packed = bytes,
+                Some(Wire::Bytes(bytes)) if is_packed(self.field.ty) => self.packed = bytes,
                 other => return Ok(other),
             }
         }

@@ -29,8 +29,6 @@
 
 mod de;
 mod fields;
-mod messages;
-mod proto;
 mod ser;
 mod wire;
 
@@ -38,11 +36,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::CodecError;
+use crate::messages::{Body, Field, Label, Message, Type};
 
-pub use messages::Messages;
-pub(crate) use proto::{Names, write_docs};
-
-use messages::{Body, Enum, Field, Label, Message, Type};
+pub use crate::messages::Messages;
 
 /// How deep messages may nest: what protobuf's own libraries allow.
 pub const MAX_DEPTH: u32 = 100;
@@ -63,4 +59,10 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, messages: &Messages, out: &
 /// Reads a value, whose schema `messages` is made of, from all of `bytes`.
 pub fn decode<T: DeserializeOwned>(messages: &Messages, bytes: &[u8]) -> Result<T, CodecError> {
     de::decode(messages, bytes)
+}
+
+/// Whether proto3 packs a list of them.
+fn is_packed(ty: Type) -> bool {
+    use Type::*;
+    matches!(ty, Bool | Uint32 | Uint64 | Int32 | Int64 | Float | Double | Char | Enum(_))
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::ser::{self, Serializer};
 
 use super::wire::{put_key, put_varint, wire_type};
-use super::{Body, Field, Label, MAX_DEPTH, Message, Messages, Type};
+use super::{Body, Field, Label, MAX_DEPTH, Message, Messages, Type, is_packed};
 use crate::codec::CodecError;
 
 pub(super) fn encode<T: Serialize + ?Sized>(value: &T, messages: &Messages, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -190,7 +190,7 @@ impl<'w, 'o, 'm> Place<'w, 'o, 'm> {
     fn list(self) -> Result<Compound<'w, 'o, 'm>, CodecError> {
         match self.role {
             Role::List(field) if field.label == Label::List => {
-                let packed = field.ty.is_packed().then(|| self.to.open(field.number));
+                let packed = is_packed(field.ty).then(|| self.to.open(field.number));
                 Ok(Compound { to: self.to, open: Open::List { field, packed } })
             }
             Role::One { ty: Type::Bytes, number, explicit } => self.byte_list(number, explicit, None),

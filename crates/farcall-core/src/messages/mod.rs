@@ -1,16 +1,21 @@
-//! A schema as protobuf sees it: messages, enums and numbers.
+//! A schema as protobuf sees it: messages, enums and numbers. The protobuf codec walks values along it, a `.proto` file
+//! is its text.
+
+mod text;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::codec::CodecError;
 use crate::schema::{Def, Field as SchemaField, Kind, Payload, Ty, TypeSchema, Variant};
 
+pub(crate) use text::{Names, write_docs};
+
 /// The messages that the values of a schema are written as.
 #[derive(Clone, Debug, Default)]
 pub struct Messages {
-    pub(super) roots: Vec<usize>,
-    pub(super) messages: Vec<Message>,
-    pub(super) enums: Vec<Enum>,
+    roots: Vec<usize>,
+    pub(crate) messages: Vec<Message>,
+    pub(crate) enums: Vec<Enum>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,14 +80,6 @@ pub(crate) enum Type {
     Message(usize),
 }
 
-impl Type {
-    /// Whether proto3 packs a list of them.
-    pub(crate) fn is_packed(self) -> bool {
-        use Type::*;
-        matches!(self, Bool | Uint32 | Uint64 | Int32 | Int64 | Float | Double | Char | Enum(_))
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Enum {
     pub(crate) name: String,
@@ -133,7 +130,8 @@ impl Messages {
         self.roots.get(root).and_then(|&id| self.messages.get(id)).map_or("?", |message| &message.name)
     }
 
-    pub(super) fn root(&self) -> Result<&Message, CodecError> {
+    #[cfg(feature = "protobuf")]
+    pub(crate) fn root(&self) -> Result<&Message, CodecError> {
         self.roots.first().and_then(|&root| self.messages.get(root)).ok_or_else(|| CodecError::new("there is no message"))
     }
 }
