@@ -365,6 +365,7 @@ fn help_and_version_go_to_stdout() {
     run(&["--help"]).check(0, &["farcall call ADDR"], &[]);
     run(&["describe", "--help"]).check(0, &["--json"], &[]);
     run(&["call", "--help"]).check(0, &["--deadline", "value alone"], &[]);
+    run(&["schema", "--help"]).check(0, &["--json-schema"], &[]);
     run(&[]).check(2, &[], &["which command?", "usage:"]);
 }
 

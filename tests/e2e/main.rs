@@ -6,6 +6,7 @@ mod codecs;
 mod corners;
 mod layers;
 mod pressure;
+mod schema;
 mod styles;
 mod support;
 mod surface;

@@ -10,6 +10,7 @@ mod failure;
 mod find;
 mod json;
 mod provider;
+mod schema;
 mod text;
 
 use std::io::{ErrorKind, Write};
@@ -35,6 +36,7 @@ fn run(command: Command) -> Result<String, Failure> {
     match command {
         Command::Print(text) => Ok(text),
         Command::Describe(options) => on_a_runtime(describe::run(options)),
+        Command::Schema(options) => on_a_runtime(schema::run(options)),
         Command::Call(options) => on_a_runtime(call::run(options)),
     }
 }

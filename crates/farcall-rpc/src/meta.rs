@@ -4,8 +4,8 @@
 //! `#[farcall::service]` inside a crate below the facade.
 
 use farcall_core::descriptor::MadeOf;
-use farcall_core::schema::TypeSchema;
-use farcall_core::{Fingerprint, MethodDescriptor, MethodTraits, Prints, Reply, ServiceDescriptor, data};
+use farcall_core::schema::{SchemaError, TypeSchema};
+use farcall_core::{Code, Fingerprint, MethodDescriptor, MethodTraits, Prints, Reply, RpcError, ServiceDescriptor, data};
 
 /// A service as its provider describes it.
 #[data(crate = farcall_core)]
@@ -53,30 +53,66 @@ pub struct MethodInfo {
     pub types: String,
 }
 
+/// The schemas of a method.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct MethodSchemas {
+    /// The parameters as one struct.
+    pub args: TypeSchema,
+    /// The result.
+    pub result: TypeSchema,
+    /// The application error; `None` if the method has none.
+    pub error: Option<TypeSchema>,
+}
+
 /// Describes the services of a server.
 #[farcall_rpc::service(crate = farcall_rpc, name = "farcall.Meta")]
 pub trait Describe {
     /// All services here, this one included.
     #[farcall(idempotent)]
     async fn services(&self) -> Reply<Vec<ServiceInfo>>;
+    /// The schemas of one service's methods, in the order of its methods.
+    #[farcall(idempotent)]
+    async fn schemas(&self, service: String, group: String, version: String) -> Reply<Vec<MethodSchemas>>;
 }
 
 /// Answers for a server with what it was told when the server was made.
 pub(crate) struct Meta {
     services: Vec<ServiceInfo>,
+    /// In the same order.
+    schemas: Vec<Vec<MethodSchemas>>,
 }
 
 impl Meta {
     /// Describes these services and itself.
     pub(crate) fn describing<'a>(services: impl Iterator<Item = &'a ServiceDescriptor>) -> Meta {
-        let own = std::iter::once(DescribeClient::descriptor());
-        Meta { services: services.chain(own).map(ServiceInfo::of).collect() }
+        let all: Vec<&ServiceDescriptor> = services.chain([DescribeClient::descriptor()]).collect();
+        let schemas = |service: &&ServiceDescriptor| service.methods.iter().map(MethodSchemas::of).collect();
+        Meta { services: all.iter().map(|service| ServiceInfo::of(service)).collect(), schemas: all.iter().map(schemas).collect() }
     }
 }
 
 impl Describe for Meta {
     async fn services(&self) -> Reply<Vec<ServiceInfo>> {
         Ok(self.services.clone())
+    }
+
+    async fn schemas(&self, service: String, group: String, version: String) -> Reply<Vec<MethodSchemas>> {
+        let wanted = |found: &ServiceInfo| found.name == service && found.group == group && found.version == version;
+        match self.services.iter().position(wanted) {
+            Some(at) => Ok(self.schemas[at].clone()),
+            None => Err(RpcError::new(Code::NotFound, format!("there is no service `{service}` in this group and version"))),
+        }
+    }
+}
+
+impl MethodSchemas {
+    fn of(method: &MethodDescriptor) -> MethodSchemas {
+        MethodSchemas { args: method.args.clone(), result: method.result.clone(), error: method.error.clone() }
+    }
+
+    fn validate(&self) -> Result<(), SchemaError> {
+        [&self.args, &self.result].into_iter().chain(&self.error).try_for_each(TypeSchema::validate)
     }
 }
 
@@ -92,8 +128,22 @@ impl ServiceInfo {
         }
     }
 
-    /// Enough of a descriptor to call it without a stub. The schemas are not in it: they are sent
-    /// once evolution needs them.
+    /// The whole descriptor, with the schemas that [`Describe::schemas`] gave, which are checked here.
+    pub fn with_schemas(&self, schemas: Vec<MethodSchemas>) -> Result<ServiceDescriptor, RpcError> {
+        let mut service = self.to_descriptor();
+        if schemas.len() != service.methods.len() {
+            let why = format!("{}: {} methods, but schemas of {}", self.name, service.methods.len(), schemas.len());
+            return Err(RpcError::new(Code::Internal, why));
+        }
+        for (method, schemas) in service.methods.iter_mut().zip(schemas) {
+            schemas.validate().map_err(|e| RpcError::new(Code::Internal, format!("{}.{}: {e}", self.name, method.name)))?;
+            (method.args, method.result, method.error) = (schemas.args, schemas.result, schemas.error);
+        }
+        Ok(service)
+    }
+
+    /// Enough of a descriptor to call it without a stub. The schemas are not in it: see
+    /// [`with_schemas`](ServiceInfo::with_schemas).
     pub fn to_descriptor(&self) -> ServiceDescriptor {
         ServiceDescriptor {
             name: self.name.clone(),

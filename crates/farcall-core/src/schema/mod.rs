@@ -67,7 +67,8 @@ pub trait Schema {
 }
 
 /// A type and the definitions it refers to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
+#[schema(crate = farcall_core)]
 pub struct TypeSchema {
     /// The type described.
     pub root: Ty,
@@ -76,7 +77,8 @@ pub struct TypeSchema {
 }
 
 /// A type as a field refers to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
+#[schema(crate = farcall_core)]
 pub enum Ty {
     /// `bool`
     Bool,
@@ -127,7 +129,8 @@ pub enum Ty {
 }
 
 /// A named type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
+#[schema(crate = farcall_core)]
 pub struct Def {
     /// Its name here, with the arguments of a generic type: `Page<Order>`.
     pub name: String,
@@ -140,7 +143,8 @@ pub struct Def {
 }
 
 /// What a named type is made of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
+#[schema(crate = farcall_core)]
 pub enum Kind {
     /// A struct without fields or braces.
     Unit,
@@ -153,7 +157,8 @@ pub enum Kind {
 }
 
 /// A named field.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
+#[schema(crate = farcall_core)]
 pub struct Field {
     /// Its name, after serde's renaming.
     pub name: String,
@@ -172,7 +177,8 @@ pub struct Field {
 }
 
 /// A variant of an enum.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
+#[schema(crate = farcall_core)]
 pub struct Variant {
     /// Its name, after serde's renaming.
     pub name: String,
@@ -189,7 +195,8 @@ pub struct Variant {
 }
 
 /// What a variant holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
+#[schema(crate = farcall_core)]
 pub enum Payload {
     /// Nothing.
     Unit,

@@ -10,8 +10,12 @@ impl TypeSchema {
 
     /// All definitions as Rust would write them, with their docs.
     pub fn describe(&self) -> String {
-        let defs: Vec<String> = self.defs.iter().map(|def| describe_def(def, &self.defs)).collect();
-        defs.join("\n")
+        self.describe_each().collect::<Vec<_>>().join("\n")
+    }
+
+    /// The same one by one, in the order of the definitions.
+    pub fn describe_each(&self) -> impl Iterator<Item = String> {
+        self.defs.iter().map(|def| describe_def(def, &self.defs))
     }
 }
 
