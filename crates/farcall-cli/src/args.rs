@@ -131,7 +131,8 @@ have run (exit code 1). If anything is wrong with what you wrote (exit code 2), 
 JSON is an object with a member per parameter: '{\"order\": 7, \"cents\": 250}'. A parameter of type
 Option may be left out. A method without parameters needs no JSON. A method with one parameter, such
 as f(order: Order), also takes its value alone, unless that is an object with a member of the
-parameter's name: then write '{\"order\": {...}}'. \"-\" reads the JSON from stdin. A value that starts
+parameter's name: then write '{\"order\": {...}}'. Integers of 64 and 128 bits may be written as strings,
+and come back as strings beyond 2^53, where browsers lose digits. \"-\" reads the JSON from stdin. A value that starts
 with a minus goes behind \"--\".
 
 A one-way method has no result, not even an error: the command ends once the provider has the call.

@@ -13,11 +13,7 @@ pub(crate) enum Failure {
     /// What was asked for is wrong. Nothing was sent but the question what there is.
     Usage(String),
     /// The call failed, or there is no connection.
-    Rpc {
-        error: RpcError,
-        /// The argument that the provider could not read, if it said which.
-        place: Option<String>,
-    },
+    Rpc(RpcError),
     /// The method answered with its own error: JSON.
     App(String),
     /// Reading stdin or writing stdout failed.
@@ -28,7 +24,7 @@ impl Failure {
     /// Scripts tell by it whose fault it was.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Rpc { .. } | Failure::Io(_) => 1,
+            Failure::Rpc(_) | Failure::Io(_) => 1,
             Failure::Usage(_) => 2,
             Failure::App(_) => 3,
         })
@@ -37,7 +33,7 @@ impl Failure {
 
 impl From<RpcError> for Failure {
     fn from(error: RpcError) -> Failure {
-        Failure::Rpc { error, place: None }
+        Failure::Rpc(error)
     }
 }
 
@@ -45,19 +41,16 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Usage(why) => writeln!(f, "farcall: {}", plain(why)),
-            Failure::Rpc { error, place } => rpc(f, error, place.as_deref()),
+            Failure::Rpc(error) => rpc(f, error),
             Failure::App(json) => writeln!(f, "{json}"),
             Failure::Io(e) => writeln!(f, "farcall: {e}"),
         }
     }
 }
 
-fn rpc(f: &mut fmt::Formatter<'_>, e: &RpcError, place: Option<&str>) -> fmt::Result {
+fn rpc(f: &mut fmt::Formatter<'_>, e: &RpcError) -> fmt::Result {
     let method = e.method().map(|m| format!("{m}: ")).unwrap_or_default();
     writeln!(f, "farcall: {}{}", plain(&method), plain(e.message()))?;
-    if let Some(place) = place {
-        writeln!(f, "  argument   {}", plain(place))?;
-    }
     writeln!(f, "  code       {}", e.code())?;
     let advice = match e.certainty().is_safe_to_retry() {
         true => "calling again cannot run it twice",

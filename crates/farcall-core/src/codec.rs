@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 
 use crate::compact;
 use crate::frame_bytes::with_frame;
+#[cfg(feature = "json")]
+use crate::json;
 use crate::messages::Messages;
 #[cfg(feature = "protobuf")]
 use crate::protobuf;
@@ -198,7 +200,7 @@ fn no_shape() -> CodecError {
     CodecError::new("protobuf goes by numbers of fields, and the schema that has them is not known here")
 }
 
-/// JSON text. Bytes travel as base64 strings.
+/// The JSON codec, see [`crate::json`].
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;
@@ -212,23 +214,12 @@ impl Codec for Json {
         _: impl FnOnce() -> Option<Shape<'s>>,
         out: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
-        let start = out.len();
-        serde_json::to_writer(&mut *out, value).map_err(|error| {
-            out.truncate(start);
-            json_error(&error)
-        })
+        json::encode_into(value, out)
     }
 
     fn decode<'s, T: DeserializeOwned>(frame: &Bytes, _: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
-        serde_json::from_slice(frame).map_err(|error| json_error(&error))
+        json::decode(frame)
     }
-}
-
-/// serde_json's text ends with "at line 1 column 7", which is where to look.
-#[cfg(feature = "json")]
-#[cold]
-fn json_error(error: &serde_json::Error) -> CodecError {
-    CodecError::new(format!("JSON: {error}"))
 }
 
 /// Appends `value` to `out` in the codec `id`. On error `out` is as it was.
@@ -430,7 +421,7 @@ mod tests {
     #[test]
     fn json_says_where() {
         let error = Json::decode::<Vec<u8>>(&Bytes::from_static(b"[1, 300]"), || None).unwrap_err();
-        assert_eq!(error.to_string(), "JSON: invalid value: integer `300`, expected u8 at line 1 column 7");
+        assert_eq!(error.to_string(), "[1]: invalid value: integer `300`, expected u8 at line 1 column 7");
         let mut out = vec![1];
         assert!(Json::encode_into(&std::collections::BTreeMap::from([((1, 2), 3)]), || None, &mut out).is_err());
         assert_eq!(out, [1]);

@@ -12,6 +12,8 @@ pub mod endpoint;
 pub mod error;
 pub mod export;
 pub mod frame_bytes;
+#[cfg(feature = "json")]
+pub mod json;
 pub mod limits;
 pub mod messages;
 pub mod metadata;
