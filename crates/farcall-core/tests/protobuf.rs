@@ -500,7 +500,10 @@ fn parts_are_merged_as_prost_does() {
         state: Some(theirs::State { variant: Some(theirs::Variant::Several(theirs::Numbers { value: vec![4] })) }),
         ..Default::default()
     };
-    for parts in [[&first, &part], [&part, &first], [&first, &other], [&other, &first]] {
+    // In the last, what was sent of the variant before another one was is forgotten.
+    let orders: [&[&theirs::Order]; 5] =
+        [&[&first, &part], &[&part, &first], &[&first, &other], &[&other, &first], &[&first, &other, &part, &part]];
+    for parts in orders {
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.encode_to_vec()).collect();
         let merged = theirs::Order::decode(&*bytes).unwrap().encode_to_vec();
         let ours: Order = decode(&messages::<Order>(), &bytes).unwrap();
