@@ -1,5 +1,9 @@
-//! The server and client processes: what they do, and the handle by which `run` starts, hears and ends them.
-use crate::args::{ClientArgs, ProcessArgs, ServerArgs};
+//! The server and client processes: what they do, and the handle by which a scenario starts, hears and ends them.
+use crate::command::Command as BenchCommand;
+use crate::config::{Addr, ServerConfig, Transport};
+use crate::options::{ATTACHED, Options, Parsed};
+use crate::peers::Entry;
+use crate::placement;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::io::{BufRead, BufReader, Read};
@@ -8,33 +12,73 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-pub(crate) fn be_server(args: ServerArgs) -> Result<()> {
-    settle(&args.process)?;
-    (args.peer.serve)(args.config).with_context(|| format!("server of {}", args.peer.name))
+const SERVER_START: Duration = Duration::from_secs(5);
+
+/// The server process of every scenario.
+pub(crate) const SERVER: BenchCommand = BenchCommand {
+    name: "server",
+    usage: "server PEER [--addr HOST:PORT | unix:PATH] [--pin CPU]",
+    prepare: |mut words| {
+        let peer = words.peer()?;
+        let options = words.options(&["--addr", placement::PIN, ATTACHED])?;
+        let config = ServerConfig { addr: options.one("--addr", "127.0.0.1:7100")? };
+        let process = Process::parse(&options)?;
+        Ok(Box::new(move || {
+            process.settle()?;
+            (peer.serve)(config).with_context(|| format!("server of {}", peer.name))
+        }))
+    },
+};
+
+/// What both kinds of child process have in common.
+pub(crate) struct Process {
+    pin: Option<usize>,
+    attached: bool,
 }
 
-/// Prints the measurement as one line of JSON.
-pub(crate) fn be_client(args: ClientArgs) -> Result<()> {
-    settle(&args.process)?;
-    let measured = (args.peer.drive)(args.config, args.window).with_context(|| format!("client of {}", args.peer.name))?;
-    println!("{}", serde_json::to_string(&measured)?);
-    Ok(())
+impl Process {
+    pub(crate) fn parse(options: &Options) -> Parsed<Process> {
+        Ok(Process { pin: placement::pin(options)?, attached: options.has(ATTACHED) })
+    }
+
+    /// Before the runtime starts, so that its threads inherit the affinity.
+    pub(crate) fn settle(&self) -> Result<()> {
+        if let Some(cpu) = self.pin {
+            let mut set = CpuSet::new();
+            set.set(cpu);
+            sched_setaffinity(None, &set).with_context(|| format!("cannot run on CPU {cpu}"))?;
+        }
+        if self.attached {
+            thread::Builder::new().name("parent".into()).spawn(|| {
+                let _ = std::io::stdin().read_to_end(&mut Vec::new());
+                process::exit(1)
+            })?;
+        }
+        Ok(())
+    }
 }
 
-/// Before the runtime starts, so that its threads inherit the affinity.
-fn settle(args: &ProcessArgs) -> Result<()> {
-    if let Some(cpu) = args.pin {
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        sched_setaffinity(None, &set).with_context(|| format!("cannot run on CPU {cpu}"))?;
+/// Where a server is to listen. A socket's file is removed when this is dropped.
+pub(crate) struct ListenAt {
+    pub(crate) addr: Addr,
+}
+
+impl ListenAt {
+    pub(crate) fn new(transport: Transport) -> ListenAt {
+        let addr = match transport {
+            Transport::Tcp => Addr::Tcp("127.0.0.1:0".into()),
+            Transport::Unix => Addr::Unix(std::env::temp_dir().join(format!("farcall-bench-{}.sock", process::id()))),
+        };
+        ListenAt { addr }
     }
-    if args.attached {
-        thread::Builder::new().name("parent".into()).spawn(|| {
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            process::exit(1)
-        })?;
+}
+
+impl Drop for ListenAt {
+    fn drop(&mut self) {
+        if let Addr::Unix(path) = &self.addr {
+            let _ = std::fs::remove_file(path);
+        }
     }
-    Ok(())
 }
 
 /// A running child, killed and reaped when dropped.
@@ -47,11 +91,25 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts this same binary with `args`; `what` names the child in errors.
-    pub(crate) fn start(what: String, args: &[String]) -> Result<Child> {
+    /// Starts a server and waits until clients can connect; returns where.
+    pub(crate) fn server(peer: &Entry, addr: &Addr, args: impl IntoIterator<Item = String>) -> Result<(Child, String)> {
+        let what = format!("server of {}", peer.name);
+        let mut server = Child::start(what, &["server", peer.name, "--addr", &addr.to_string()], args)?;
+        let addr = server.line(SERVER_START).context("no server")?;
+        Ok((server, addr))
+    }
+
+    /// Starts a client by the command of this name.
+    pub(crate) fn client(command: &str, peer: &Entry, args: impl IntoIterator<Item = String>) -> Result<Child> {
+        Child::start(format!("client of {}", peer.name), &[command, peer.name], args)
+    }
+
+    /// Starts this same binary with `command` and `args`; `what` names the child in errors.
+    fn start(what: String, command: &[&str], args: impl IntoIterator<Item = String>) -> Result<Child> {
         let mut process = Command::new(std::env::current_exe()?)
+            .args(command)
             .args(args)
-            .arg("--attached")
+            .arg(ATTACHED)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

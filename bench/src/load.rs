@@ -1,13 +1,15 @@
-//! The closed loop: `inflight` tasks, each sending its next call when the last is answered, and the clock and
-//! counters around it.
+//! The closed loop: `inflight` tasks for each connection, each sending its next call when the last is answered, and the clock and
+//! counters around it. Also loops that end after a number of calls, and connections that are held without any.
 use crate::config::{ClientConfig, ServerConfig};
+use crate::delay::Delay;
 use crate::histogram::Histogram;
 use crate::peers::{Caller, Peer};
-use crate::proc_stat::Usage;
+use crate::proc_stat::{Usage, rss_kib};
+use crate::scenario::soak::Growth;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -25,6 +27,7 @@ pub(crate) struct Window {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measurement {
     pub(crate) calls_per_s: f64,
+    /// Quantiles are of the calls whose handler had no delay.
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
@@ -49,36 +52,105 @@ pub(crate) fn drive<P: Peer>(config: ClientConfig, window: Window) -> Result<Mea
     measured
 }
 
+/// Connects, makes so many calls over each connection, says so and keeps them open until the process is killed.
+pub(crate) fn hold<P: Peer>(config: ClientConfig, calls: usize) -> Result<()> {
+    runtime()?.block_on(async { tokio::spawn(held::<P>(config, calls)).await? })
+}
+
+async fn held<P: Peer>(config: ClientConfig, calls: usize) -> Result<()> {
+    let callers = connect::<P>(&config).await?;
+    for caller in &callers {
+        for _ in 0..calls {
+            caller.call(None).await?;
+        }
+    }
+    println!("{} connections", callers.len());
+    std::future::pending().await
+}
+
+/// Makes so many calls and tells how this process and the server's have grown since a tenth of them.
+pub(crate) fn repeat<P: Peer>(config: ClientConfig, calls: usize, server_pid: u32) -> Result<Growth> {
+    let runtime = runtime()?;
+    let grown = runtime.block_on(async { tokio::spawn(repeated::<P>(config, calls, server_pid)).await? });
+    runtime.shutdown_background();
+    grown
+}
+
+async fn repeated<P: Peer>(config: ClientConfig, calls: usize, server_pid: u32) -> Result<Growth> {
+    let caller = Arc::new(P::connect(config.clone()).await?);
+    let memory = || -> Result<[u64; 2]> { Ok([rss_kib(std::process::id())?, rss_kib(server_pid)?]) };
+    let warm_up = calls / 10;
+    make_calls(&caller, &config, warm_up).await?;
+    let before = memory()?;
+    make_calls(&caller, &config, calls - warm_up).await?;
+    let after = memory()?;
+    let [client_kib, server_kib] = [0, 1].map(|side: usize| [before[side], after[side]]);
+    Ok(Growth { client_kib, server_kib })
+}
+
+/// So many calls, `config.inflight` at a time.
+async fn make_calls<C: Caller>(caller: &Arc<C>, config: &ClientConfig, calls: usize) -> Result<()> {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..config.inflight {
+        let (caller, begun, payload) = (caller.clone(), begun.clone(), config.payload);
+        tasks.spawn(async move {
+            loop {
+                let nth = begun.fetch_add(1, Relaxed);
+                if nth >= calls {
+                    return anyhow::Ok(());
+                }
+                caller.call(payload.delay_of_call(nth)).await?;
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended?.context("a call failed")?;
+    }
+    Ok(())
+}
+
+/// All connections of a client.
+async fn connect<P: Peer>(config: &ClientConfig) -> Result<Vec<P::Caller>> {
+    let mut callers = Vec::new();
+    for nth in 1..=config.connections {
+        callers.push(P::connect(config.clone()).await.with_context(|| format!("connection {nth} of {}", config.connections))?);
+    }
+    Ok(callers)
+}
+
 /// One worker, and the loop spawned onto it: the thread inside `block_on` only waits.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }
 
 async fn closed_loop<P: Peer>(config: ClientConfig, window: Window) -> Result<Measurement> {
-    let mut callers = Vec::new();
-    for _ in 0..config.connections {
-        callers.push(Arc::new(P::connect(config.clone()).await?));
-    }
+    let callers: Vec<_> = connect::<P>(&config).await?.into_iter().map(Arc::new).collect();
     let stopwatch = Arc::new(Stopwatch::new());
     let clock = stopwatch.clone().start(window)?;
-    let mut tasks: JoinSet<Result<()>> = (0..config.inflight)
-        .map(|i| {
-            let (caller, stopwatch) = (callers[i % callers.len()].clone(), stopwatch.clone());
+    let each_so_often = callers.iter().flat_map(|caller| std::iter::repeat_n(caller, config.inflight));
+    let mut tasks: JoinSet<Result<()>> = each_so_often
+        .enumerate()
+        .map(|(first, caller)| {
+            let (caller, stopwatch, payload) = (caller.clone(), stopwatch.clone(), config.payload);
             async move {
                 let mut began = Instant::now();
-                loop {
-                    caller.call().await?;
-                    if !stopwatch.lap(&mut began) {
-                        return Ok(());
+                // Each task begins elsewhere, or all would be slow at once.
+                for nth in first.. {
+                    let delay = payload.delay_of_call(nth);
+                    caller.call(delay).await?;
+                    if !stopwatch.lap(&mut began, delay) {
+                        break;
                     }
                 }
+                Ok(())
             }
         })
         .collect();
     while let Some(ended) = tasks.join_next().await {
         ended?.context("a call failed")?;
     }
-    clock.join().expect("the clock does not panic")?.measurement(&stopwatch.latencies)
+    clock.join().expect("the clock does not panic")?.measurement(&stopwatch)
 }
 
 const WARM_UP: u8 = 0;
@@ -89,21 +161,25 @@ const STOP: u8 = 2;
 struct Stopwatch {
     phase: AtomicU8,
     latencies: Histogram,
+    /// Calls whose handler had a delay: their latency is known beforehand, so only their number counts.
+    slow: AtomicU64,
 }
 
 impl Stopwatch {
     fn new() -> Stopwatch {
-        Stopwatch { phase: AtomicU8::new(WARM_UP), latencies: Histogram::new() }
+        Stopwatch { phase: AtomicU8::new(WARM_UP), latencies: Histogram::new(), slow: AtomicU64::new(0) }
     }
 
     /// Takes the time of the call that began at `*began` and begins the next; false when the run is over. One clock
     /// read per call: the end of a call is the beginning of the next.
     #[inline]
-    fn lap(&self, began: &mut Instant) -> bool {
+    fn lap(&self, began: &mut Instant, delay: Option<Delay>) -> bool {
         let now = Instant::now();
         let phase = self.phase.load(Relaxed);
-        if phase == MEASURE {
-            self.latencies.record((now - *began).as_nanos() as u64);
+        match (phase, delay) {
+            (MEASURE, None) => self.latencies.record((now - *began).as_nanos() as u64),
+            (MEASURE, Some(_)) => drop(self.slow.fetch_add(1, Relaxed)),
+            _ => {}
         }
         *began = now;
         phase != STOP
@@ -146,8 +222,8 @@ struct Spent {
 }
 
 impl Spent {
-    fn measurement(&self, latencies: &Histogram) -> Result<Measurement> {
-        let calls = latencies.len();
+    fn measurement(&self, Stopwatch { latencies, slow, .. }: &Stopwatch) -> Result<Measurement> {
+        let calls = latencies.len() + slow.load(Relaxed);
         ensure!(calls > 0, "no call ended within {:?}", self.wall);
         let per_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / calls as f64;
         let quantile_us = |q| latencies.quantile(q) as f64 / 1e3;
@@ -170,11 +246,12 @@ mod tests {
 
     #[test]
     fn cpu_is_divided_by_the_calls_of_the_window() {
-        let latencies = Histogram::new();
-        (0..1_000).for_each(|_| latencies.record(10_000));
+        let stopwatch = Stopwatch::new();
+        (0..990).for_each(|_| stopwatch.latencies.record(10_000));
+        stopwatch.slow.store(10, Relaxed);
         let [ms100, ms200, wall] = [100, 200, 2_000].map(Duration::from_millis);
         let spent = Spent { wall, client_cpu: ms100, server_cpu: ms200, rss_kib: 5 };
-        let got = spent.measurement(&latencies).unwrap();
+        let got = spent.measurement(&stopwatch).unwrap();
         assert_eq!((got.calls_per_s, got.client_cpu_us_per_call, got.server_cpu_us_per_call), (500.0, 100.0, 200.0));
         assert!((got.cpu_us_per_call - 300.0).abs() < 1e-9 && (got.p50_us - 10.0).abs() < 0.1);
     }
@@ -182,7 +259,7 @@ mod tests {
     #[test]
     fn a_window_without_calls_is_an_error() {
         let spent = Spent { wall: Duration::from_secs(1), client_cpu: Duration::ZERO, server_cpu: Duration::ZERO, rss_kib: 0 };
-        spent.measurement(&Histogram::new()).unwrap_err();
+        spent.measurement(&Stopwatch::new()).unwrap_err();
     }
 
     #[test]
@@ -191,8 +268,9 @@ mod tests {
         let mut began = Instant::now();
         for (phase, goes_on) in [(WARM_UP, true), (MEASURE, true), (STOP, false)] {
             stopwatch.phase.store(phase, Relaxed);
-            assert_eq!(stopwatch.lap(&mut began), goes_on);
+            assert_eq!(stopwatch.lap(&mut began, None), goes_on);
+            assert_eq!(stopwatch.lap(&mut began, Some(Delay::Wait)), goes_on);
         }
-        assert_eq!(stopwatch.latencies.len(), 1);
+        assert_eq!((stopwatch.latencies.len(), stopwatch.slow.load(Relaxed)), (1, 1));
     }
 }

@@ -1,48 +1,39 @@
-//! Closed-loop unary benchmark of RPC systems over loopback. `bench/README.md` tells how to run it, what the
-//! columns mean and how to add a peer.
+//! Benchmarks of RPC systems over loopback. `bench/README.md` tells how to run them, what the columns mean and how to
+//! add a peer or a scenario.
 //!
-//! `run` (the default) starts a server and a client process per cell from this same binary; `server` and `client`
-//! are those processes, usable by hand under `perf` or `strace`.
+//! A scenario starts server and client processes from this same binary; these are usable by hand under `perf` or
+//! `strace`.
 
-mod args;
 mod child;
+mod command;
 mod config;
+mod delay;
 mod histogram;
+mod json_lines;
 mod load;
+mod open_files;
+mod options;
 mod order;
 mod peers;
+mod placement;
 mod proc_stat;
 mod report;
-mod run;
+mod scenario;
 
-use args::Command;
 use std::process::ExitCode;
 
 const FAILED: u8 = 1;
 const BAD_ARGUMENTS: u8 = 2;
 
 fn main() -> ExitCode {
-    let command = match args::parse(std::env::args().skip(1)) {
-        Ok(command) => command,
+    let job = match command::parse(std::env::args().skip(1).collect()) {
+        Ok(job) => job,
         Err(problem) => {
-            eprintln!("farcall-bench: {problem}\n\n{}", args::USAGE);
+            eprintln!("farcall-bench: {problem}\n\n{}", command::usage());
             return ExitCode::from(BAD_ARGUMENTS);
         }
     };
-    let done = match command {
-        Command::Help => {
-            println!("{}", args::USAGE);
-            Ok(())
-        }
-        Command::List => {
-            peers::ALL.iter().for_each(|peer| println!("{:10} {}", peer.name, peer.about));
-            Ok(())
-        }
-        Command::Run(plan) => run::run(&plan),
-        Command::Server(server) => child::be_server(server),
-        Command::Client(client) => child::be_client(client),
-    };
-    match done {
+    match job() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("farcall-bench: {error:#}");

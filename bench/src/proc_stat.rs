@@ -1,6 +1,7 @@
-//! CPU time and peak memory of a process, from `/proc`.
-use anyhow::{Context, Result};
+//! CPU time and memory of a process, from `/proc`.
+use anyhow::{Context, Result, bail};
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 /// What a process has used so far.
@@ -25,7 +26,7 @@ impl Usage {
             cpu += on_cpu(&line).context("unexpected schedstat")?;
         }
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        Ok(Usage { cpu, peak_rss_kib: peak_rss_kib(&status).context("no VmHWM")? })
+        Ok(Usage { cpu, peak_rss_kib: kib(&status, "VmHWM:").context("no VmHWM")? })
     }
 }
 
@@ -34,10 +35,35 @@ fn on_cpu(schedstat: &str) -> Option<Duration> {
     schedstat.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
-fn peak_rss_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// The value of a line "NAME   123 kB".
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
+
+/// The resident set of a process now; exact, where `statm` may lag behind by some pages per thread.
+pub(crate) fn rss_kib(pid: u32) -> Result<u64> {
+    let read = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+    let rollup = read.with_context(|| format!("cannot read the memory of process {pid}"))?;
+    kib(&rollup, "Rss:").context("no Rss")
+}
+
+/// The same, once the process has ended what it was about: when it has not changed for a while.
+pub(crate) fn settled_rss_kib(pid: u32) -> Result<u64> {
+    let mut before = rss_kib(pid)?;
+    for _ in 0..SETTLING_TRIES {
+        thread::sleep(SETTLING);
+        let now = rss_kib(pid)?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+    bail!("the memory of process {pid} did not settle within {:?}", SETTLING * SETTLING_TRIES)
+}
+
+const SETTLING: Duration = Duration::from_millis(200);
+const SETTLING_TRIES: u32 = 50;
 
 #[cfg(test)]
 mod tests {
@@ -46,13 +72,14 @@ mod tests {
     #[test]
     fn reads_the_kernels_lines() {
         assert_eq!(on_cpu("1500 20 3\n"), Some(Duration::from_nanos(1500)));
-        assert_eq!(peak_rss_kib("VmPeak:\t 9 kB\nVmHWM:\t    7128 kB\n"), Some(7128));
-        assert_eq!((on_cpu("\n"), peak_rss_kib("VmPeak:\t 9 kB\n")), (None, None));
+        assert_eq!(kib("VmPeak:\t 9 kB\nVmHWM:\t    7128 kB\n", "VmHWM:"), Some(7128));
+        assert_eq!((on_cpu("\n"), kib("VmPeak:\t 9 kB\n", "VmHWM:")), (None, None));
     }
 
     #[test]
     fn this_process_has_used_something() {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.peak_rss_kib > 0);
+        assert!((1..=Usage::of(std::process::id()).unwrap().peak_rss_kib).contains(&rss_kib(std::process::id()).unwrap()));
     }
 }

@@ -1,7 +1,6 @@
 //! The results: one JSON row per peer, cell and round; for people a table of medians.
-use crate::args::Plan;
 use crate::load::Measurement;
-use crate::run::Cell;
+use crate::scenario::calls::{Cell, Plan};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -11,7 +10,8 @@ pub(crate) struct Row {
     payload: String,
     inflight: usize,
     connections: usize,
-    pinned: bool,
+    transport: String,
+    placement: &'static str,
     round: usize,
     #[serde(flatten)]
     measured: Measurement,
@@ -19,9 +19,9 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn new(plan: &Plan, peer: &'static str, cell: Cell, round: usize, measured: Measurement) -> Row {
-        let Cell { payload, inflight } = cell;
-        let (connections, pinned) = (plan.connections, plan.pin.is_some());
-        Row { peer, payload: payload.to_string(), inflight, connections, pinned, round, measured }
+        let Cell { payload, inflight, connections } = cell;
+        let (transport, placement) = (plan.transport.to_string(), plan.placement.name());
+        Row { peer, payload: payload.to_string(), inflight, connections, transport, placement, round, measured }
     }
 
     /// Rows of the same cell and peer differ by their round only.
@@ -30,7 +30,7 @@ impl Row {
     }
 
     fn is_in_cell_of(&self, other: &Row) -> bool {
-        self.payload == other.payload && self.inflight == other.inflight
+        (&self.payload, self.inflight, self.connections) == (&other.payload, other.inflight, other.connections)
     }
 }
 
@@ -41,8 +41,7 @@ pub(crate) struct Results {
 
 impl Results {
     pub(crate) fn new(plan: &Plan) -> Results {
-        let place = plan.pin.map_or("unpinned".into(), |cpu| format!("both processes on CPU {cpu}"));
-        let title = format!("{place}, connections: {}, medians of {} x {:?}", plan.connections, plan.rounds, plan.length);
+        let title = format!("{}, over {}, medians of {} x {:?}", plan.placement.describe(), plan.transport, plan.rounds, plan.length);
         Results { title, rows: Vec::new() }
     }
 
@@ -75,10 +74,11 @@ impl Results {
         let mut line = String::new();
         writeln!(
             line,
-            "{:9} {:>8} {:>8} {:>10.0} {:>6.2} {:>9.1} {:>9.1} {:>9.1} {:>9} {:>6.2} {:>8} {:>8} {:>7.1}",
+            "{:9} {:>9} {:>8} {:>5} {:>10.0} {:>6.2} {:>9.1} {:>9.1} {:>9.1} {:>9} {:>6.2} {:>8} {:>8} {:>7.1}",
             row.peer,
             row.payload,
             row.inflight,
+            row.connections,
             calls(row),
             calls(row) / calls(anchor),
             of(row, |m| m.p50_us),
@@ -96,7 +96,7 @@ impl Results {
 }
 
 const HEAD: &str = "\
-peer       payload inflight    calls/s  ratio    p50 us    p99 us  p99.9 us    CPU us  ratio   client   server RSS MiB";
+peer        payload inflight conns    calls/s  ratio    p50 us    p99 us  p99.9 us    CPU us  ratio   client   server RSS MiB";
 
 /// CPU per call runs from 0.1 to 500 us.
 fn three_digits(value: f64) -> String {
@@ -138,7 +138,7 @@ mod tests {
             server_cpu_us_per_call: cpu / 2.0,
             rss_kib: 2048,
         };
-        Row { peer, payload: "tiny".into(), inflight, connections: 1, pinned: true, round, measured }
+        Row { peer, payload: "tiny".into(), inflight, connections: 1, transport: "tcp".into(), placement: "apart", round, measured }
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         ];
         let table = Results { title: "t".into(), rows }.table();
         let fields: Vec<Vec<&str>> = table.lines().skip(3).map(|line| line.split_whitespace().collect()).collect();
-        let picked: Vec<_> = fields.iter().map(|f| (f[0], f[2], f[3], f[4], f[8], f[9])).collect();
+        let picked: Vec<_> = fields.iter().map(|f| (f[0], f[2], f[4], f[5], f[9], f[10])).collect();
         assert_eq!(
             picked,
             [
@@ -167,8 +167,19 @@ mod tests {
     #[test]
     fn a_row_is_flat_json() {
         let json: serde_json::Value = serde_json::to_value(row("raw", 16, 2, 1.0, 1.0)).unwrap();
-        for key in ["peer", "payload", "inflight", "connections", "pinned", "round", "calls_per_s", "p999_us", "cpu_us_per_call", "rss_kib"]
-        {
+        for key in [
+            "peer",
+            "payload",
+            "inflight",
+            "connections",
+            "transport",
+            "placement",
+            "round",
+            "calls_per_s",
+            "p999_us",
+            "cpu_us_per_call",
+            "rss_kib",
+        ] {
             assert!(json.get(key).is_some(), "{key}");
         }
     }

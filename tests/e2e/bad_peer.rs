@@ -13,7 +13,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use farcall::prelude::*;
 use farcall::{Limits, Stage};
-use farcall_wire::{Bind, Failure, Frame, Header, Hello, Kind, Preface, Session, control, flags, get_frame, status};
+use farcall_wire::{
+    Bind, CallKey, CallOptions, Failure, Frame, Header, Hello, KeyMoment, Kind, Preface, Session, control, flags, get_frame, status, tag,
+};
 use tokio::sync::Semaphore;
 
 use crate::cli;
@@ -398,7 +400,9 @@ fn a_peer_that_fails_in_the_middle_of_a_call() {
     lost(saying(frame(Kind::Reply, 0, 0, 0x7777, b"")), &[broke, "a reply to call 0x7777, which"]);
     lost(saying(frame(Kind::Reply, 0, 9, 0, b"")), &[broke, "a reply with status 9"]);
     lost(saying(frame(Kind::Reply, 0, status::FAILURE, 0, b"\xff")), &[broke, "a failure that cannot be read"]);
-    lost(saying(frame(Kind::Data, 0, 0, 0, b"")), &[broke, "a Data frame: streams and fragments is not built"]);
+    lost(saying(frame(Kind::Data, 0x40, 0, 0, b"")), &[broke, "a Data frame with flags 0x40"]);
+    lost(saying(frame(Kind::Reply, flags::STREAM, status::OK, 0, b"")), &[broke, "a reply with a stream that nobody asked for"]);
+    lost(saying(frame(Kind::Reply, flags::MORE, status::FAILURE, 0, b"")), &[broke, "a reply in fragments with status 2"]);
     // A reply that is no Vec<u8>.
     let e = call_to(|raw, call| {
         raw.send(&frame(Kind::Reply, 0, status::OK, call.header.id, b"\x09abc"));
@@ -449,10 +453,6 @@ fn a_server_tells_who_breaks_the_protocol_and_goes_on() {
         let not_built = [
             (Kind::Schema, "a Schema frame: resolving schemas that differ"),
             (Kind::Ready, "a Ready frame: resolving schemas that differ"),
-            (Kind::Data, "a Data frame: streams and fragments"),
-            (Kind::Credit, "a Credit frame: streams and fragments"),
-            (Kind::End, "a End frame: streams and fragments"),
-            (Kind::Reset, "a Reset frame: streams and fragments"),
             (Kind::Ack, "a Ack frame: resuming a session"),
             (Kind::Resume, "a Resume frame: resuming a session"),
             (Kind::Release, "a Release frame: remote objects"),
@@ -461,6 +461,16 @@ fn a_server_tells_who_breaks_the_protocol_and_goes_on() {
         for (kind, why) in not_built {
             check(&frame(kind, 0, 0, 0, b""), why);
         }
+        check(&frame(Kind::Data, 0x80, 0, 0, b""), "a Data frame with flags 0x80");
+        check(&frame(Kind::Credit, 0, 0, 0, b"1234567"), "a Credit frame that ends early");
+        check(&frame(Kind::Credit, 0, 7, 0, &[0; 16]), "a Credit frame for 7, which is neither the connection nor a call");
+        check(&frame(Kind::End, 0, 3, 0, b""), "an End with status 3");
+        check(&frame(Kind::Reset, 0, 0, 0, b""), "a failure that cannot be read");
+        let failure = Failure::from_error(&RpcError::new(Code::Aborted, "x")).encode();
+        check(&frame(Kind::Reset, 0, 5, 0, &failure), "a Reset of 5");
+        let begun = frame(Kind::Call, flags::MORE, 0, 4, &[0; 10]);
+        check(&[&begun[..], &frame(Kind::End, 0, 0, 4, b"")].concat(), "an End in the middle of a body");
+        check(&[&begun[..], &frame(Kind::Reset, 0, 0, 4, &failure)].concat(), "for which there is Cancel");
     });
 }
 
@@ -555,15 +565,13 @@ fn a_call_that_is_not_built_is_refused_and_the_link_goes_on() {
         for (id, bits, why) in [
             (0, flags::TARGET_OBJECT, "remote objects are not built"),
             (1, flags::TARGET_ANSWER, "results that are not there yet are not built"),
-            (2, flags::MORE, "bodies in fragments are not built"),
+            (2, flags::STREAM, "its binding says otherwise"),
         ] {
             raw.send(&frame(Kind::Call, bits, 0, id, &[0; 8]));
             let reply = raw.frame_of(Kind::Reply);
             let e = Failure::decode(&reply.payload).unwrap().into_error();
-            assert_eq!(
-                (reply.header.id, reply.header.aux, e.code(), e.certainty()),
-                (id, status::FAILURE, Code::Unimplemented, Certainty::NotExecuted)
-            );
+            assert_eq!((reply.header.id, reply.header.aux, e.certainty()), (id, status::FAILURE, Certainty::NotExecuted));
+            assert!(matches!(e.code(), Code::Unimplemented | Code::FailedPrecondition), "{e}");
             assert!(e.message().contains(why), "{e}");
         }
         raw.send(&frame(Kind::Call, 0, 0, 3, b"\0\0\0\0\x02hi"));
@@ -700,4 +708,45 @@ fn a_panicking_handler_answers_that_call_only() {
             &["Echo.panic: the handler panicked: the till is on fire", "code       Internal", "stage      in the handler"],
         );
     });
+}
+
+/// A call of `Echo.echo` with these options.
+fn call_with(id: u32, options: &CallOptions) -> Vec<u8> {
+    frame(Kind::Call, flags::OPTIONS, 0, id, &[&[0; 4][..], &options.encode(), &[1, 7]].concat())
+}
+
+#[test]
+fn a_peer_that_says_strange_things_of_its_keys() {
+    let keyed = |record| {
+        let attempted = Some(KeyMoment { record, ms: u64::MAX });
+        CallOptions { key: Some(Box::new(CallKey { bytes: b"k"[..].into(), attempted })), ..CallOptions::default() }
+    };
+    let failure = |frame: Frame| Failure::decode(&frame.payload).unwrap().into_error();
+    let house = House::open(Limits::default());
+    let mut raw = house.socket();
+    raw.say_hello();
+    let keys = raw.hear_hello().keys.unwrap();
+    raw.bind();
+    // An attempt at another record; then one that was made in this one's future, which is its own affair.
+    raw.send(&call_with(0, &keyed(!keys.record)));
+    let e = failure(raw.frame_of(Kind::Reply));
+    assert_eq!((e.code(), e.certainty()), (Code::FailedPrecondition, Certainty::MaybeExecuted), "{e}");
+    raw.send(&call_with(1, &keyed(keys.record)));
+    assert_eq!(raw.frame_of(Kind::Reply).payload[..], [1, 7]);
+    // An attempt without a key.
+    let block = [&[18, tag::ATTEMPTED, 16][..], &[0; 16]].concat();
+    raw.send(&frame(Kind::Call, flags::OPTIONS, 0, 2, &[&[0; 4][..], &block, &[1, 7]].concat()));
+    let e = failure(raw.frame_of(Kind::Reply));
+    assert_eq!((e.code(), e.certainty()), (Code::InvalidArgument, Certainty::NotExecuted), "{e}");
+    house.still_answers();
+
+    let without = House::open(Limits { keys: 0, ..Limits::default() });
+    let mut raw = without.socket();
+    raw.say_hello();
+    assert_eq!(raw.hear_hello().keys, None);
+    raw.bind();
+    raw.send(&call_with(0, &keyed(7)));
+    let e = failure(raw.frame_of(Kind::Reply));
+    assert_eq!((e.code(), e.certainty()), (Code::Unimplemented, Certainty::MaybeExecuted), "{e}");
+    without.still_answers();
 }

@@ -405,3 +405,15 @@ fn a_call_of_the_command_is_seen_like_any_other() {
     run(&["call", &server.address().to_string(), "Stock.count", "{\"x\": 1}"]).check(2, &[], &["\"x\""]);
     assert_eq!(*seen.0.lock().unwrap(), ["farcall.Meta.services", "Stock.count", "farcall.Meta.services"]);
 }
+
+#[test]
+fn a_stream_is_printed_as_it_comes() {
+    use crate::streams::{FeedServer, Source};
+    let server = farcall::Server::builder().serve(FeedServer::new(Source::default())).listen("tcp://127.0.0.1:0").wait().unwrap();
+    let address = server.address().to_string();
+    run(&["call", &address, "Feed.count", r#"{"to": 3}"#]).check(0, &["0\n1\n2\n"], &[]);
+    run(&["call", &address, "Feed.picky", r#"{"unwanted": 1}"#]).check(3, &["0\n"], &["Unwanted"]);
+    let why = "a method that takes a stream needs its generated client";
+    run(&["call", &address, "Feed.total", r#"{"numbers": []}"#]).check(1, &[], &[why]);
+    run(&["describe", &address]).check(0, &["gives a stream", "takes a stream"], &[]);
+}

@@ -146,6 +146,7 @@ fn arguments_that_do_not_fit_are_named() {
                 args: args.into(),
                 metadata: Default::default(),
                 deadline: None,
+                key: None,
             };
             let error = payment.channel().invoke(call).await.unwrap_err();
             assert_eq!((error.code(), error.certainty()), (Code::InvalidArgument, Certainty::NotExecuted), "{error}");

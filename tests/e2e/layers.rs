@@ -30,6 +30,7 @@ const THIRD_PARTY: &[&str] = &[
     "constant_time_eq",
     "cpufeatures",
     "errno",
+    "futures-core",
     "itoa",
     "libc",
     "memchr",

@@ -411,7 +411,8 @@ async fn settled(count: impl Fn() -> usize) -> usize {
 
 /// More requests than the socket and the queue before it have room for.
 fn fill(client: &PaymentClient) -> Vec<impl Sized> {
-    (0..8).map(|_| client.echo(vec![1; 600_000]).no_deadline().send()).collect()
+    // Whole frames: of larger bodies only the first piece is queued at once.
+    (0..40).map(|_| client.echo(vec![1; 100_000]).no_deadline().send()).collect()
 }
 
 /// A call of `Payment.echo` by bytes.
@@ -425,6 +426,7 @@ fn raw_echo(deadline: Duration) -> RawCall {
         args: Bytes::from_static(&[0]),
         metadata: Metadata::default(),
         deadline: Some(deadline),
+        key: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,8 +60,14 @@ pub(crate) struct Provider {
 
 impl Provider {
     pub(crate) fn start(address: &str) -> Provider {
+        Provider::start_with(address, &[])
+    }
+
+    /// With further arguments.
+    pub(crate) fn start_with(address: &str, args: &[&str]) -> Provider {
         let mut child = Command::new(env!("CARGO_BIN_EXE_provider"))
             .arg(address)
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -70,6 +76,16 @@ impl Provider {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(!line.is_empty(), "the provider did not come up on {address}");
         Provider { child, address: line.trim().to_owned() }
+    }
+
+    /// `kill -TERM` or another.
+    pub(crate) fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// What it ends with, once it has ended.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// `kill -9`.

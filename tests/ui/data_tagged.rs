@@ -1,4 +1,4 @@
-//! Variants travel by number, so there is no tag inside them, nor a variant for the unknown.
+//! Variants travel by number, so there is no tag inside them; a variant for the unknown is the last and holds nothing.
 
 #[farcall::data]
 #[serde(tag = "type")]
@@ -11,7 +11,7 @@ enum Event {
 enum Colour {
     Red,
     #[serde(other)]
-    Unknown,
+    Unknown(u8),
 }
 
 fn main() {}

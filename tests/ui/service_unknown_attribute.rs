@@ -6,4 +6,14 @@ pub trait Shop {
     async fn pay(&self) -> Reply<u64>;
 }
 
+#[farcall::service]
+pub trait Till {
+    async fn pay(&self, #[serde(skip)] cents: u64) -> Reply<u64>;
+}
+
+#[farcall::service]
+pub trait Clock {
+    async fn at(&self, #[cfg(unix)] zone: u8) -> Reply<u64>;
+}
+
 fn main() {}

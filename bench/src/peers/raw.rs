@@ -4,7 +4,8 @@
 //! write. A driver that woke several callers must run behind them to find their next requests, but tokio's LIFO slot
 //! would run it right after the first; so it wakes itself once and flushes on its next turn.
 use super::{Caller, Peer, check};
-use crate::config::{ClientConfig, MAX_PAYLOAD, ServerConfig};
+use crate::config::{Addr, ClientConfig, MAX_PAYLOAD, Payload, ServerConfig};
+use crate::delay::{Delay, work};
 use anyhow::{Context as _, Result};
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -13,8 +14,9 @@ use std::io::{Error, ErrorKind, Result as IoResult};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
 use tokio_util::io::poll_read_buf;
 
 pub(crate) struct Raw;
@@ -22,24 +24,42 @@ pub(crate) struct Raw;
 impl Peer for Raw {
     const NAME: &'static str = "raw";
     const ABOUT: &'static str = "tokio, hand-written frames of opaque bytes, one driver per connection, coalesced writes";
+    const UNIX: bool = true;
     type Caller = Client;
 
     async fn serve(config: ServerConfig) -> Result<()> {
-        let listener = config.listen().await?;
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            tokio::spawn(echo(stream));
+        match &config.addr {
+            Addr::Tcp(_) => serve_tcp(config.listen().await?).await,
+            Addr::Unix(path) => serve_unix(config.listen_unix(path)?).await,
         }
     }
 
     async fn connect(config: ClientConfig) -> Result<Client> {
-        let calls = Arc::new(Calls::default());
-        let driver = Driver::new(config.dial().await?, calls.clone());
-        tokio::spawn(driver.run());
-        Ok(Client { calls, payload: config.payload.opaque() })
+        Ok(match &config.addr {
+            Addr::Tcp(_) => Client::over(config.dial().await?, config.payload),
+            Addr::Unix(path) => Client::over(config.dial_unix(path).await?, config.payload),
+        })
     }
 }
+
+async fn serve_tcp(listener: TcpListener) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(echo(stream));
+    }
+}
+
+async fn serve_unix(listener: UnixListener) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(echo(stream));
+    }
+}
+
+/// A type parameter and no enum, so that each transport has code of its own.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
 // ------------------------------------------------------------------ frames
 
@@ -79,30 +99,69 @@ fn put_frame(output: &mut Vec<u8>, id: u64, payload: &[u8]) {
 // ------------------------------------------------------------------ server
 
 /// One read, all its answers, one write.
-async fn echo(mut stream: TcpStream) -> IoResult<()> {
+pub(super) async fn echo(mut stream: impl Stream) -> IoResult<()> {
     let (mut input, mut output) = (BytesMut::with_capacity(BUFFER), Vec::with_capacity(CHUNK));
+    let mut delayed = JoinSet::new();
     loop {
         input.reserve(room(&input)?);
-        if stream.read_buf(&mut input).await? == 0 {
+        if poll_fn(|cx| poll_input(&mut stream, &mut input, &mut delayed, &mut output, cx)).await? == 0 && output.is_empty() {
             return Ok(());
         }
-        let answered = answer(&input, &mut output)?;
+        let answered = answer(&input, &mut output, &mut delayed)?;
         input.advance(answered);
-        if answered > 0 {
+        if !output.is_empty() {
             stream.write_all(&output).await?;
             output.clear();
         }
     }
 }
 
-/// Answers the whole frames of `input` and returns their length.
-fn answer(input: &[u8], output: &mut Vec<u8>) -> IoResult<usize> {
+/// Answers whose delay is not over yet: a task for each, as a server with slow handlers would have.
+type Delayed = JoinSet<(u64, Bytes)>;
+
+/// Ready with the bytes read, or with 0 when delayed answers were put out; with 0 and none of these at the end.
+fn poll_input(
+    stream: &mut impl Stream,
+    input: &mut BytesMut,
+    delayed: &mut Delayed,
+    output: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<IoResult<usize>> {
+    while let Poll::Ready(Some(due)) = delayed.poll_join_next(cx) {
+        let (id, payload) = due.map_err(Error::other)?;
+        put_frame(output, id, &payload);
+    }
+    match poll_read_buf(Pin::new(stream), cx, input) {
+        Poll::Pending if !output.is_empty() => Poll::Ready(Ok(0)),
+        read => read,
+    }
+}
+
+/// Answers the whole frames of `input`, at once or later, and returns their length. The first byte of a payload says
+/// what its handler has to do.
+fn answer(input: &[u8], output: &mut Vec<u8>, delayed: &mut Delayed) -> IoResult<usize> {
     let mut rest = input;
     while let Some((frame, behind)) = frame_len(rest)?.and_then(|len| rest.split_at_checked(len)) {
-        put_frame(output, frame_id(frame), &frame[HEAD..]);
+        let (id, payload) = (frame_id(frame), &frame[HEAD..]);
+        match Delay::numbered(payload.first().copied().unwrap_or_default()) {
+            None => put_frame(output, id, payload),
+            Some(Delay::Wait) => later(id, payload, delayed),
+            Some(Delay::Work) => {
+                work();
+                put_frame(output, id, payload);
+            }
+        }
         rest = behind;
     }
     Ok(input.len() - rest.len())
+}
+
+fn later(id: u64, payload: &[u8], delayed: &mut Delayed) {
+    let payload = Bytes::copy_from_slice(payload);
+    delayed.spawn(async move {
+        Delay::Wait.pass().await;
+        (id, payload)
+    });
 }
 
 // ------------------------------------------------------------------ client
@@ -110,12 +169,31 @@ fn answer(input: &[u8], output: &mut Vec<u8>) -> IoResult<usize> {
 pub(crate) struct Client {
     calls: Arc<Calls>,
     payload: Bytes,
+    /// Of the calls with a delay.
+    slow_payload: Bytes,
+}
+
+impl Client {
+    pub(super) fn over(stream: impl Stream, payload: Payload) -> Client {
+        let calls = Arc::new(Calls::default());
+        tokio::spawn(Driver::new(stream, calls.clone()).run());
+        Client { calls, payload: payload.opaque(), slow_payload: slow_payload(payload) }
+    }
+}
+
+fn slow_payload(payload: Payload) -> Bytes {
+    let mut block = Vec::from(payload.opaque());
+    if let (Payload::Slow(delay), Some(first)) = (payload, block.first_mut()) {
+        *first = delay.number();
+    }
+    block.into()
 }
 
 impl Caller for Client {
-    async fn call(&self) -> Result<()> {
+    async fn call(&self, delay: Option<Delay>) -> Result<()> {
+        let payload = if delay.is_none() { &self.payload } else { &self.slow_payload };
         let mut id = None;
-        let answer = poll_fn(|cx| self.calls.lock().poll_call(&mut id, &self.payload, cx));
+        let answer = poll_fn(|cx| self.calls.lock().poll_call(&mut id, payload, cx));
         check(answer.await.context("the connection is closed")?.len() == self.payload.len())
     }
 }
@@ -248,8 +326,8 @@ impl Input {
 }
 
 /// Reads, dispatches and flushes one connection.
-struct Driver {
-    stream: TcpStream,
+struct Driver<S> {
+    stream: S,
     calls: Arc<Calls>,
     input: Input,
     output: Vec<u8>,
@@ -259,8 +337,8 @@ struct Driver {
     yielded: bool,
 }
 
-impl Driver {
-    fn new(stream: TcpStream, calls: Arc<Calls>) -> Driver {
+impl<S: Stream> Driver<S> {
+    fn new(stream: S, calls: Arc<Calls>) -> Driver<S> {
         Driver { stream, calls, input: Input::new(), output: Vec::new(), sent: 0, answered: Vec::new(), yielded: false }
     }
 
@@ -340,8 +418,24 @@ mod tests {
         let whole = input.len();
         input.extend_from_slice(&[9, 0, 0]);
         let mut output = Vec::new();
-        assert_eq!(answer(&input, &mut output).unwrap(), whole);
+        assert_eq!(answer(&input, &mut output, &mut JoinSet::new()).unwrap(), whole);
         assert_eq!(output, input[..whole]);
+    }
+
+    #[test]
+    fn a_waiting_handler_does_not_hold_up_the_next() {
+        let mut input = Vec::new();
+        put_frame(&mut input, 1, &slow_payload(Payload::Slow(Delay::Wait)));
+        let slow = input.len();
+        put_frame(&mut input, 2, b"fast");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (mut output, mut delayed) = (Vec::new(), JoinSet::new());
+            assert_eq!(answer(&input, &mut output, &mut delayed).unwrap(), input.len());
+            assert_eq!(output, input[slow..]);
+            let (id, payload) = delayed.join_next().await.unwrap().unwrap();
+            assert_eq!((id, &payload[..]), (1, &input[HEAD..slow]));
+        });
     }
 
     #[test]
@@ -349,7 +443,7 @@ mod tests {
         let mut input = Vec::new();
         put_frame(&mut input, 1, b"");
         input[..4].copy_from_slice(&u32::MAX.to_le_bytes());
-        answer(&input, &mut Vec::new()).unwrap_err();
+        answer(&input, &mut Vec::new(), &mut JoinSet::new()).unwrap_err();
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! (its documented way), request buffers above the number in flight.
 use super::{Caller, Peer, check};
 use crate::config::{ClientConfig, Payload, ServerConfig};
+use crate::delay::{self, Delay};
 use crate::order::Order;
 use anyhow::Result;
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 #[derive(Serialize, Deserialize)]
 enum Request {
     Add { a: u32, b: u64 },
+    Slow { a: u32, b: u64, delay: Option<Delay> },
     Order { order: Order },
     Bytes { data: Bytes },
 }
@@ -35,6 +37,7 @@ impl tarpc::RequestName for Request {
     fn name(&self) -> &str {
         match self {
             Request::Add { .. } => "Echo.add",
+            Request::Slow { .. } => "Echo.slow",
             Request::Order { .. } => "Echo.order",
             Request::Bytes { .. } => "Echo.bytes",
         }
@@ -51,6 +54,10 @@ impl server::Serve for Echo {
     async fn serve(self, _: Context, request: Request) -> Result<Response, ServerError> {
         Ok(match request {
             Request::Add { a, b } => Response::Add(u64::from(a) + b),
+            Request::Slow { a, b, delay } => {
+                delay::pass(delay).await;
+                Response::Add(u64::from(a) + b)
+            }
             Request::Order { order } => Response::Order(order),
             Request::Bytes { data } => Response::Bytes(data),
         })
@@ -102,9 +109,10 @@ pub(crate) struct Client {
 }
 
 impl Caller for Client {
-    async fn call(&self) -> Result<()> {
+    async fn call(&self, delay: Option<Delay>) -> Result<()> {
         let request = match self.payload {
             Payload::Tiny => Request::Add { a: 7, b: 35_000 },
+            Payload::Slow(_) => Request::Slow { a: 7, b: 35_000, delay },
             Payload::Order => Request::Order { order: self.order.clone() },
             Payload::Bytes(_) => Request::Bytes { data: self.block.clone() },
         };

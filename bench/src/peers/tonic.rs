@@ -4,6 +4,7 @@
 //! `protoc`.
 use super::{Caller, Peer, check};
 use crate::config::{ClientConfig, Payload, ServerConfig};
+use crate::delay::{self, Delay};
 use crate::order;
 use anyhow::Result;
 use bytes::Bytes;
@@ -54,6 +55,9 @@ struct AddRequest {
     a: u32,
     #[prost(uint64, tag = "2")]
     b: u64,
+    /// By its number; 0, which takes no bytes, is none.
+    #[prost(uint32, tag = "3")]
+    delay: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -168,8 +172,11 @@ impl UnaryService<AddRequest> for Add {
     type Future = BoxFuture<Response<AddReply>, Status>;
 
     fn call(&mut self, request: Request<AddRequest>) -> Self::Future {
-        let AddRequest { a, b } = request.into_inner();
-        Box::pin(async move { Ok(Response::new(AddReply { sum: u64::from(a) + b })) })
+        let AddRequest { a, b, delay } = request.into_inner();
+        Box::pin(async move {
+            delay::pass(Delay::numbered(delay as u8)).await;
+            Ok(Response::new(AddReply { sum: u64::from(a) + b }))
+        })
     }
 }
 
@@ -208,9 +215,12 @@ impl Client {
 }
 
 impl Caller for Client {
-    async fn call(&self) -> Result<()> {
+    async fn call(&self, delay: Option<Delay>) -> Result<()> {
         check(match self.payload {
-            Payload::Tiny => self.unary::<_, AddReply>(ADD, AddRequest { a: 7, b: 35_000 }).await?.sum == 35_007,
+            Payload::Tiny | Payload::Slow(_) => {
+                let delay = delay.map_or(0, |delay| delay.number().into());
+                self.unary::<_, AddReply>(ADD, AddRequest { a: 7, b: 35_000, delay }).await?.sum == 35_007
+            }
             Payload::Order => self.unary::<_, Order>(ORDER, self.order.clone()).await?.items.len() == self.order.items.len(),
             Payload::Bytes(_) => {
                 let answer: Block = self.unary(BLOCK, Block { data: self.block.clone() }).await?;

@@ -17,6 +17,7 @@ pub(crate) enum Command {
     Describe(Describe),
     Schema(Schema),
     Call(Call),
+    Compat(Compat),
 }
 
 /// `farcall describe`.
@@ -62,6 +63,7 @@ pub(crate) struct Call {
     pub(crate) version: Option<String>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) metadata: Metadata,
+    pub(crate) key: Option<String>,
     pub(crate) timeout: Duration,
 }
 
@@ -73,6 +75,26 @@ pub(crate) enum Arguments {
     Stdin,
 }
 
+/// `farcall compat`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Compat {
+    /// A file or an address.
+    pub(crate) old: String,
+    pub(crate) new: String,
+    /// Only this one.
+    pub(crate) service: Option<String>,
+    /// Who is upgraded first, if only that order counts.
+    pub(crate) first: Option<First>,
+    pub(crate) timeout: Duration,
+}
+
+/// Who is upgraded first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum First {
+    Servers,
+    Clients,
+}
+
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 const HELP: &str = "\
@@ -82,13 +104,14 @@ usage:
   farcall describe ADDR [SERVICE]              what is served there
   farcall schema ADDR [SERVICE]                its types, also as .proto or JSON Schema
   farcall call ADDR SERVICE.METHOD ['JSON']    a call without a stub
+  farcall compat OLD NEW [SERVICE]             whether two versions understand each other
   farcall COMMAND --help                       more about a command
   farcall --version
 
 ADDR is tcp://HOST:PORT or unix:/PATH; several, separated by commas, are tried in order.
 
-exit code: 0 done; 1 no connection, or the call failed; 2 wrong usage, nothing was called; 3 the
-method answered with its own error
+exit code: 0 done; 1 no connection, or the call failed, or the versions do not understand each other;
+2 wrong usage, nothing was called; 3 the method answered with its own error
 ";
 
 const DESCRIBE: &str = "\
@@ -96,10 +119,11 @@ farcall describe ADDR [SERVICE]
 
 Prints every service at ADDR, or only SERVICE: its names, group and version, docs, and of every
 method the id, the signature, what may be done with it, docs, the fingerprints of arguments, result
-and error, and the types it uses. Two sides whose fingerprints differ do not understand each other.
+and error, and the types it uses. Two sides whose fingerprints are equal understand each other; what
+others do, farcall compat says.
 
 options:
-  --json          for machines
+  --json          for machines, and for farcall compat: it holds all there is to know of the types
   --timeout TIME  to connect, and again to answer: 500ms, 2s, 1m; default 5s
 ";
 
@@ -140,9 +164,32 @@ A one-way method has no result, not even an error: the command ends once the pro
 options:
   --deadline TIME      for the call: 500ms, 2s, 1m; default 10s
   --meta KEY=VALUE     metadata beside the arguments; may be repeated
+  --key KEY            idempotency key, 1 to 64 bytes: while the provider remembers it, 10 minutes by
+                       default, the same call with the same key is answered and not run again
   --group NAME         if SERVICE is served in several groups
   --service-version V  if SERVICE is served in several versions
   --timeout TIME       to connect, and again to get the description; default 5s
+";
+
+const COMPAT: &str = "\
+farcall compat OLD NEW [SERVICE]
+
+Says whether old and new clients and servers of all services, or only of SERVICE, understand each
+other, method by method and in both directions, and if not, why not. OLD and NEW are each a file,
+written by farcall describe ADDR --json, or an address. Of arguments the client is the writer and the
+server the reader; of results and errors it is the other way round.
+
+  safe       every value is understood
+  safe, but  some values are refused when they come, or not all is used: see what is listed
+  breaks     calls are refused before they run
+
+exit code: 0 safe in both directions, or in the one that is asked for; 1 it breaks; 2 nothing was
+compared: wrong usage, a file that cannot be read, no connection
+
+options:
+  --servers-first  only old clients with new servers count for the exit code
+  --clients-first  only new clients with old servers count for the exit code
+  --timeout TIME   to connect, and again for each answer: 500ms, 2s, 1m; default 5s
 ";
 
 /// Reads the command line.
@@ -155,10 +202,11 @@ pub(crate) fn parse(mut args: Parser) -> Result<Command, Failure> {
             "describe" => describe(args),
             "schema" => schema(args),
             "call" => call(args),
+            "compat" => compat(args),
             "help" => Ok(Command::Print(HELP.to_owned())),
             other => {
-                let hint = did_you_mean(other, &["describe", "schema", "call"]);
-                Err(usage(format!("no command {other:?}{hint}; there are describe, schema and call")))
+                let hint = did_you_mean(other, &["describe", "schema", "call", "compat"]);
+                Err(usage(format!("no command {other:?}{hint}; there are describe, schema, call and compat")))
             }
         },
         Some(other) => Err(unknown(&other, &["help", "version"], "farcall --help")),
@@ -223,7 +271,7 @@ fn one_format(format: &mut Option<Format>, wanted: Format) -> Result<(), Failure
 
 fn call(mut args: Parser) -> Result<Command, Failure> {
     const USAGE: &str = "farcall call ADDR SERVICE.METHOD ['JSON']";
-    let (mut group, mut version, mut deadline, mut timeout) = (None, None, None, TIMEOUT);
+    let (mut group, mut version, mut key, mut deadline, mut timeout) = (None, None, None, None, TIMEOUT);
     let mut metadata = Metadata::default();
     let mut values = Vec::new();
     while let Some(arg) = next(&mut args)? {
@@ -233,6 +281,7 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
             Arg::Long("timeout") => timeout = time("--timeout", &mut args)?,
             Arg::Long("group") => group = Some(value(&mut args)?),
             Arg::Long("service-version") => version = Some(value(&mut args)?),
+            Arg::Long("key") => key = Some(value(&mut args)?),
             Arg::Long("meta") => add_metadata(&mut metadata, &value(&mut args)?)?,
             Arg::Value(value) => values.push(text(value)?),
             Arg::Short(digit @ '0'..='9') => {
@@ -241,7 +290,7 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
                 )));
             }
             other => {
-                let known = ["help", "deadline", "timeout", "group", "service-version", "meta"];
+                let known = ["help", "deadline", "timeout", "group", "service-version", "meta", "key"];
                 return Err(unknown(&other, &known, "farcall call --help"));
             }
         }
@@ -262,7 +311,48 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
         return Err(usage(format!("{more:?} is one too many; is the JSON in single quotes? {USAGE}")));
     }
     let (service, method) = (service.to_owned(), method.to_owned());
-    Ok(Command::Call(Call { address, service, method, arguments, group, version, deadline, metadata, timeout }))
+    Ok(Command::Call(Call { address, service, method, arguments, group, version, deadline, metadata, key, timeout }))
+}
+
+fn compat(mut args: Parser) -> Result<Command, Failure> {
+    const USAGE: &str = "farcall compat OLD NEW [SERVICE]";
+    let (mut first, mut timeout, mut values) = (None, TIMEOUT, Vec::new());
+    while let Some(arg) = next(&mut args)? {
+        let chosen = match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(COMPAT.to_owned())),
+            Arg::Long("servers-first") => First::Servers,
+            Arg::Long("clients-first") => First::Clients,
+            Arg::Long("timeout") => {
+                timeout = time("--timeout", &mut args)?;
+                continue;
+            }
+            Arg::Value(value) => {
+                values.push(text(value)?);
+                continue;
+            }
+            other => return Err(unknown(&other, &["help", "servers-first", "clients-first", "timeout"], "farcall compat --help")),
+        };
+        if first.replace(chosen).is_some_and(|before| before != chosen) {
+            return Err(usage("--servers-first or --clients-first: without either, both count"));
+        }
+    }
+    let mut values = values.into_iter();
+    let (Some(old), Some(new)) = (values.next(), values.next()) else {
+        return Err(usage(format!("which two versions? {USAGE}: each is a file or an address")));
+    };
+    for place in [&old, &new].into_iter().filter(|place| is_address(place)) {
+        address(Some(place.clone()), USAGE)?;
+    }
+    let service = values.next();
+    match values.next() {
+        Some(more) => Err(usage(format!("{more:?} is one too many: {USAGE}"))),
+        None => Ok(Command::Compat(Compat { old, new, service, first, timeout })),
+    }
+}
+
+/// Whether it is meant as an address; all else is a file.
+pub(crate) fn is_address(place: &str) -> bool {
+    ["tcp://", "unix:", "mem:"].iter().any(|scheme| place.starts_with(scheme))
 }
 
 fn usage(why: impl Into<String>) -> Failure {
@@ -368,7 +458,8 @@ mod tests {
 
     #[test]
     fn options_stand_anywhere() {
-        let call = call_of("call --deadline 2s tcp://h:1 --meta a=b=c P.pay --meta=d= -");
+        let call = call_of("call --deadline 2s tcp://h:1 --meta a=b=c P.pay --key order-17 --meta=d= -");
+        assert_eq!(call.key.as_deref(), Some("order-17"));
         assert_eq!((call.deadline, &call.arguments), (Some(Duration::from_secs(2)), &Arguments::Stdin));
         assert_eq!(call.metadata.iter().collect::<Vec<_>>(), [("a", "b=c"), ("d", "")]);
         assert_eq!(call_of("call tcp://h:1 P.add -- -5").arguments, Arguments::Text("-5".into()));
@@ -397,6 +488,13 @@ mod tests {
             ("call tcp://h:1 P.pay --deadline 5", "500ms"),
             ("call tcp://h:1 P.pay --meta x", "KEY=VALUE"),
             ("call tcp://h:1 P.pay --meta Ten=x", "write \"ten\""),
+            ("compat", "which two versions?"),
+            ("compat old.json", "which two versions?"),
+            ("compat old.json new.json P x", "\"x\" is one too many"),
+            ("compat old.json mem:x", "inside one process"),
+            ("compat old.json tcp://h", "tcp://h"),
+            ("compat old.json new.json --server-first", "did you mean --servers-first?"),
+            ("compat old.json new.json --clients-first --servers-first", "both count"),
         ] {
             let e = parse_words(words).unwrap_err();
             assert!(e.starts_with("farcall: ") && e.contains(advice), "{words}: {e}");

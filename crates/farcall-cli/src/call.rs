@@ -1,9 +1,9 @@
 //! `farcall call`: a call without a stub.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
-use farcall::{Code, CodecId, Invoke, RawCall, RawReply, RpcError, Stage};
+use farcall::{Code, CodecId, Invoke, Key, RawCall, RawItem, RawReply, RawStream, RpcError, Stage};
 
 use crate::args::{Arguments, Call};
 use crate::failure::Failure;
@@ -15,6 +15,7 @@ pub(crate) async fn run(options: Call) -> Result<String, Failure> {
     if let Some(written) = &written {
         json::check(written).map_err(Failure::Usage)?;
     }
+    let key = options.key.map(Key::named).transpose().map_err(|e| Failure::Usage(format!("--key: {}", e.message())))?;
     let (meta, services) = provider::ask(&options.address, options.timeout).await?;
     let target = (options.service.as_str(), options.method.as_str());
     let service = find::service(&services, target, options.group.as_deref(), options.version.as_deref())?;
@@ -28,8 +29,10 @@ pub(crate) async fn run(options: Call) -> Result<String, Failure> {
         args: args.into(),
         metadata: options.metadata,
         deadline: options.deadline,
+        key,
     };
-    let reply = meta.channel().invoke(call).await?;
+    let keyed = call.key.is_some();
+    let reply = meta.channel().invoke(call).await.map_err(|error| Failure::Rpc { error, keyed })?;
     if method.oneway {
         // Frames are handled in order: once this is answered, the provider has the call.
         meta.services().deadline(options.timeout).await?;
@@ -38,7 +41,23 @@ pub(crate) async fn run(options: Call) -> Result<String, Failure> {
     match reply {
         RawReply::Ok(body) => pretty(&body),
         RawReply::AppError(body) => pretty(&body).and_then(|error| Err(Failure::App(error.trim_end().to_owned()))),
+        RawReply::Stream(stream) => print(stream).await.map(|()| String::new()),
     }
+}
+
+/// Prints the items of a stream as they come.
+async fn print(mut stream: RawStream) -> Result<(), Failure> {
+    while let Some(item) = stream.next().await {
+        match item {
+            RawItem::Item(body) => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(pretty(&body)?.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Io)?;
+            }
+            RawItem::AppError(body) => return Err(Failure::App(pretty(&body)?.trim_end().to_owned())),
+            RawItem::Failed(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn read(arguments: Arguments) -> Result<Option<String>, Failure> {

@@ -148,6 +148,8 @@ mod tests {
             params,
             idempotent: false,
             oneway: false,
+            args_stream: false,
+            result_stream: false,
             args_print: print,
             result_print: print,
             error_print: print,

@@ -5,10 +5,13 @@
 
 mod args;
 mod call;
+mod compat;
 mod describe;
+mod description;
 mod failure;
 mod find;
 mod json;
+mod output;
 mod provider;
 mod schema;
 mod text;
@@ -18,11 +21,12 @@ use std::process::ExitCode;
 
 use args::Command;
 use failure::Failure;
+use output::Output;
 
 fn main() -> ExitCode {
-    let done = args::parse(lexopt::Parser::from_env()).and_then(run).and_then(|output| print(&output));
+    let done = args::parse(lexopt::Parser::from_env()).and_then(run).and_then(|output| print(&output.text).map(|()| output.exit_code));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit_code) => exit_code.into(),
         Err(failure) => {
             // With stderr closed there is nobody left to tell; the exit code still says it.
             let _ = std::io::stderr().write_all(failure.to_string().as_bytes());
@@ -32,12 +36,13 @@ fn main() -> ExitCode {
 }
 
 /// Runs a command; what it returns goes to stdout.
-fn run(command: Command) -> Result<String, Failure> {
+fn run(command: Command) -> Result<Output, Failure> {
     match command {
-        Command::Print(text) => Ok(text),
-        Command::Describe(options) => on_a_runtime(describe::run(options)),
-        Command::Schema(options) => on_a_runtime(schema::run(options)),
-        Command::Call(options) => on_a_runtime(call::run(options)),
+        Command::Print(text) => Ok(text.into()),
+        Command::Describe(options) => on_a_runtime(describe::run(options)).map(Output::from),
+        Command::Schema(options) => on_a_runtime(schema::run(options)).map(Output::from),
+        Command::Call(options) => on_a_runtime(call::run(options)).map(Output::from),
+        Command::Compat(options) => on_a_runtime(compat::run(options)),
     }
 }
 

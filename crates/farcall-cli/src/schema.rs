@@ -2,10 +2,11 @@
 
 use farcall::export::{Graph, json_schema, proto};
 use farcall::meta::ServiceInfo;
-use farcall::schema::{Def, Ty};
-use farcall::{Code, CodecError, RpcError, ServiceDescriptor, TypeSchema};
+use farcall::schema::Ty;
+use farcall::{Code, CodecError, MethodDescriptor, RpcError, ServiceDescriptor, TypeSchema};
 
 use crate::args::{Format, Schema};
+use crate::description::Service;
 use crate::failure::Failure;
 use crate::text::{indented, plain};
 use crate::{find, provider};
@@ -21,8 +22,7 @@ pub(crate) async fn run(options: Schema) -> Result<String, Failure> {
         None => only(&all)?,
     };
     let service = find::named(&all, name, options.group.as_deref(), options.version.as_deref())?;
-    let asked = meta.schemas(service.name.clone(), service.group.clone(), service.version.clone());
-    let service = service.with_schemas(asked.deadline(options.timeout).await?)?;
+    let service = checked(provider::with_its_schemas(&meta, service, options.timeout).await?, &options.address)?;
     match options.format {
         Format::Text => Ok(for_people(&service)),
         Format::Proto => proto(&service).map(|text| plain(&text).into_owned()).map_err(|e| cannot_be(&service, "a .proto file", &e)),
@@ -40,6 +40,17 @@ fn only(all: &[ServiceInfo]) -> Result<&str, Failure> {
     }
 }
 
+/// The descriptor of a service. Its schemas come from elsewhere and are held against the rules here.
+fn checked(service: Service, address: &str) -> Result<ServiceDescriptor, Failure> {
+    let service = service.descriptor().map_err(|why| Failure::Usage(format!("{address}: {why}")))?;
+    for method in &service.methods {
+        for schema in [&method.args, &method.result].into_iter().chain(&method.error) {
+            schema.validate().map_err(|e| RpcError::new(Code::Internal, format!("{}.{}: {e}", service.name, method.name)))?;
+        }
+    }
+    Ok(service)
+}
+
 fn cannot_be(service: &ServiceDescriptor, what: &str, e: &CodecError) -> Failure {
     RpcError::new(Code::FailedPrecondition, format!("{} cannot be written as {what}: {e}", service.name)).into()
 }
@@ -54,7 +65,7 @@ fn for_people(service: &ServiceDescriptor) -> String {
         }
     }
     // The structs of the arguments are ours; the signatures show them better.
-    let arguments: Vec<&str> = service.methods.iter().filter_map(|method| root_name(&method.args)).collect();
+    let arguments: Vec<&str> = service.methods.iter().filter_map(arguments_name).collect();
     let types = TypeSchema { root: Ty::Unit, defs: graph.defs().to_vec() };
     for (def, text) in types.defs.iter().zip(types.describe_each()) {
         if !arguments.contains(&def.name.as_str()) {
@@ -64,7 +75,11 @@ fn for_people(service: &ServiceDescriptor) -> String {
     out
 }
 
-fn root_name(schema: &TypeSchema) -> Option<&str> {
-    let Ty::Ref(index) = schema.root else { return None };
-    schema.defs.get(index as usize).map(|def: &Def| def.name.as_str())
+fn arguments_name(method: &MethodDescriptor) -> Option<&str> {
+    let ty = match &method.args.root {
+        Ty::Tuple(types) if method.traits.args_stream => types.first()?,
+        ty => ty,
+    };
+    let Ty::Ref(index) = ty else { return None };
+    method.args.defs.get(*index as usize).map(|def| def.name.as_str())
 }

@@ -19,7 +19,7 @@ use crate::json;
 use crate::messages::Messages;
 #[cfg(feature = "protobuf")]
 use crate::protobuf;
-use crate::schema::TypeSchema;
+use crate::schema::{Def, Ty, TypeSchema};
 #[cfg(feature = "xdr")]
 use crate::xdr;
 
@@ -100,7 +100,8 @@ pub trait Codec {
 /// What serde does not tell of a type: its schema, and what a codec has made of it before.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'s> {
-    schema: &'s TypeSchema,
+    root: &'s Ty,
+    defs: &'s [Def],
     made: &'s Made,
 }
 
@@ -113,17 +114,20 @@ pub struct Made {
 impl<'s> Shape<'s> {
     /// A schema and what was made of this very schema.
     pub fn new(schema: &'s TypeSchema, made: &'s Made) -> Shape<'s> {
-        Shape { schema, made }
+        Shape { root: &schema.root, defs: &schema.defs, made }
     }
 
-    /// The schema itself.
-    pub fn schema(self) -> &'s TypeSchema {
-        self.schema
+    /// The type at a place of a tuple, and what was made of that.
+    pub fn part(self, place: usize, made: &'s Made) -> Option<Shape<'s>> {
+        match self.root {
+            Ty::Tuple(types) => types.get(place).map(|root| Shape { root, made, ..self }),
+            _ => None,
+        }
     }
 
     /// The schema as protobuf sees it, made at the first call.
     pub fn messages(self) -> Result<&'s Messages, CodecError> {
-        self.made.messages.get_or_init(|| Messages::of(self.schema)).as_ref().map_err(CodecError::clone)
+        self.made.messages.get_or_init(|| Messages::of_type(self.root, self.defs)).as_ref().map_err(CodecError::clone)
     }
 }
 

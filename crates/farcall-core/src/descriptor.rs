@@ -4,7 +4,7 @@
 //! describe` and the doors to other protocols read it; nobody else needs to know the trait.
 
 use crate::codec::{Made, Shape};
-use crate::schema::{Fingerprint, Schema, TypeSchema};
+use crate::schema::{Fingerprint, Schema, SchemaBuilder, Ty, TypeSchema};
 
 /// A service: what the trait says.
 #[derive(Debug, Clone)]
@@ -54,7 +54,11 @@ pub struct MethodDescriptor {
 #[derive(Debug, Clone, Default)]
 pub struct MadeOf {
     args: Made,
+    args_item: Made,
+    args_stream_error: Made,
     result: Made,
+    result_item: Made,
+    result_stream_error: Made,
     error: Made,
 }
 
@@ -69,6 +73,10 @@ pub struct MethodTraits {
     pub cancel: bool,
     /// A plain `fn`: runs on the blocking pool.
     pub blocking: bool,
+    /// The last parameter is a stream.
+    pub args_stream: bool,
+    /// The result is a stream.
+    pub result_stream: bool,
 }
 
 /// The fingerprints of one row of a method table.
@@ -115,14 +123,43 @@ impl MethodDescriptor {
         }
     }
 
-    /// The arguments, for codecs that go by schema.
-    pub fn args_shape(&self) -> Shape<'_> {
-        Shape::new(&self.args, &self.made.args)
+    /// The arguments, for codecs that go by schema; without the stream behind them.
+    pub fn args_shape(&self) -> Option<Shape<'_>> {
+        let all = Shape::new(&self.args, &self.made.args);
+        if self.traits.args_stream { all.part(0, &self.made.args) } else { Some(all) }
     }
 
-    /// The result, for codecs that go by schema.
-    pub fn result_shape(&self) -> Shape<'_> {
-        Shape::new(&self.result, &self.made.result)
+    /// An item of the stream behind the arguments.
+    pub fn args_item_shape(&self) -> Option<Shape<'_>> {
+        self.args_stream_shape()?.part(0, &self.made.args_item)
+    }
+
+    /// The error that the stream behind the arguments may end with.
+    pub fn args_stream_error_shape(&self) -> Option<Shape<'_>> {
+        self.args_stream_shape()?.part(1, &self.made.args_stream_error)
+    }
+
+    fn args_stream_shape(&self) -> Option<Shape<'_>> {
+        if self.traits.args_stream { Shape::new(&self.args, &self.made.args).part(1, &self.made.args_item) } else { None }
+    }
+
+    /// The result, for codecs that go by schema, if it is no stream.
+    pub fn result_shape(&self) -> Option<Shape<'_>> {
+        (!self.traits.result_stream).then(|| Shape::new(&self.result, &self.made.result))
+    }
+
+    /// An item of the stream that is the result.
+    pub fn result_item_shape(&self) -> Option<Shape<'_>> {
+        self.result_stream_shape()?.part(0, &self.made.result_item)
+    }
+
+    /// The error that the stream may end with that is the result.
+    pub fn result_stream_error_shape(&self) -> Option<Shape<'_>> {
+        self.result_stream_shape()?.part(1, &self.made.result_stream_error)
+    }
+
+    fn result_stream_shape(&self) -> Option<Shape<'_>> {
+        self.traits.result_stream.then(|| Shape::new(&self.result, &self.made.result))
     }
 
     /// The application error, for codecs that go by schema.
@@ -151,16 +188,24 @@ impl ServiceDescriptor {
 pub trait ErrorSchema {
     /// The schema, if there is an error at all.
     fn schema() -> Option<TypeSchema>;
+    /// The type as a part of another; the unit type if there is no error.
+    fn error_ty(builder: &mut SchemaBuilder) -> Ty;
 }
 
 impl ErrorSchema for crate::Never {
     fn schema() -> Option<TypeSchema> {
         None
     }
+    fn error_ty(_: &mut SchemaBuilder) -> Ty {
+        Ty::Unit
+    }
 }
 
 impl<E: Schema + crate::AppError> ErrorSchema for E {
     fn schema() -> Option<TypeSchema> {
         Some(TypeSchema::of::<E>())
+    }
+    fn error_ty(builder: &mut SchemaBuilder) -> Ty {
+        E::ty(builder)
     }
 }

@@ -222,7 +222,7 @@ impl fmt::Display for Code {
 }
 
 /// What is known about whether the handler ran. Only for the first two may a method that is not
-/// idempotent be called again.
+/// idempotent be called again without an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Certainty {
     /// No complete request left this process.

@@ -7,6 +7,7 @@ mod base64;
 pub mod byte_vec;
 pub mod codec;
 pub mod compact;
+pub mod compat;
 pub mod descriptor;
 pub mod endpoint;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod json;
 pub mod limits;
 pub mod messages;
 pub mod metadata;
+pub mod plan;
 #[cfg(feature = "protobuf")]
 pub mod protobuf;
 pub mod schema;
@@ -36,11 +38,13 @@ pub use error::{AppError, Certainty, Code, Detail, Error, Fault, Never, Reply, R
 pub use farcall_macros::{Schema, data, error};
 pub use limits::Limits;
 pub use metadata::{Metadata, Trace};
+pub use plan::{Incompatible, Plan};
 pub use schema::{Fingerprint, Schema, TypeSchema};
 
 /// What code made by the macros refers to. Not for people: it may change with any version.
 #[doc(hidden)]
 pub mod __rt {
+    pub use crate::descriptor::ErrorSchema;
     pub use crate::error::AppError;
     pub use crate::schema::*;
     pub use crate::{byte_vec, frame_bytes};

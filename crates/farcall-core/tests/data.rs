@@ -88,6 +88,59 @@ fn values_go_round() {
     }
 }
 
+/// What an evolving type says is in its schema, and changes neither its bytes nor its fingerprint.
+#[test]
+fn what_evolution_needs_is_in_the_schema() {
+    mod old {
+        #[farcall_core::data(crate = farcall_core)]
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub(super) enum State {
+            New,
+            Unknown,
+        }
+        #[farcall_core::data(crate = farcall_core)]
+        pub(super) struct Pay {
+            pub(super) dry_run: bool,
+            pub(super) state: State,
+        }
+    }
+    mod new {
+        #[farcall_core::data(crate = farcall_core)]
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub(super) enum State {
+            #[serde(alias = "Fresh")]
+            New = 5,
+            #[serde(other)]
+            Unknown = 3,
+        }
+        #[farcall_core::data(crate = farcall_core)]
+        pub(super) struct Pay {
+            #[farcall(must_understand)]
+            #[serde(default)]
+            pub(super) dry_run: bool,
+            pub(super) state: State,
+        }
+    }
+    let (old, new) = (TypeSchema::of::<old::Pay>(), TypeSchema::of::<new::Pay>());
+    assert_eq!(old.fingerprint(), new.fingerprint());
+    assert!(field(&new, "Pay", "dry_run").must_understand && !field(&old, "Pay", "dry_run").must_understand);
+    assert_eq!(
+        new.describe(),
+        "struct Pay {\n    dry_run: bool, // may be missing, must be understood\n    state: State,\n}\n\n\
+         enum State {\n    New, // was `Fresh`\n    Unknown, // stands for unknown ones\n}\n"
+    );
+    let bytes = encode(&new::Pay { dry_run: true, state: new::State::Unknown }).unwrap();
+    assert_eq!(bytes, encode(&old::Pay { dry_run: true, state: old::State::Unknown }).unwrap());
+    assert_eq!(bytes, [1, 1], "variants travel by place, not by discriminant");
+    for state in [new::State::New, new::State::Unknown] {
+        round_trip(state);
+    }
+    // What stands for unknown variants stands for names, not for broken numbers.
+    assert_eq!(decode::<new::State>(&[7]).unwrap_err().to_string(), "the enum has no variant number 7");
+    assert_eq!(serde_json::from_str::<new::State>("\"Later\"").unwrap(), new::State::Unknown);
+    let _ = |pay: old::Pay| (pay.dry_run, pay.state);
+}
+
 #[test]
 fn schemas_go_round() {
     round_trip(TypeSchema::of::<Order>());
@@ -237,6 +290,8 @@ fn fingerprints_are_pinned() {
         (TypeSchema::of::<Status>(), "814e940ec62ebb90885e48987367b58b"),
         (TypeSchema::of::<Order>(), "52eedc028d64d4f5afeb768b29c69775"),
         (TypeSchema::of::<Result<Duration, SystemTime>>(), "0887980682eb8b15434860f3365fa233"),
+        // The layout of section 13.3 of the protocol: schemas travel.
+        (TypeSchema::of::<TypeSchema>(), "21bf527f0fc4123f0780d5ef5c1c2ffe"),
     ];
     for (schema, pin) in pins {
         assert_eq!(schema.fingerprint().to_string(), pin, "{}", schema.type_name());

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use farcall_core::compact::{MAX_DEPTH, MAX_FREE_ELEMENTS, decode, encode};
-use farcall_core::schema::{Def, Field, Kind, MAX_DEFS, MAX_NODES, MAX_TY_DEPTH, Schema, Ty, TypeSchema, Variant};
+use farcall_core::schema::{Def, Field, Kind, MAX_DEFS, MAX_NODES, MAX_TY_DEPTH, Payload, Schema, Ty, TypeSchema, Variant};
 use farcall_core::{Codec, Compact, Json};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -180,7 +180,7 @@ fn numbers_out_of_range_are_refused() {
     refused::<char>(&[2, b'a', b'b'], "exactly one");
     refused::<char>(&[0], "exactly one");
     refused::<String>(&[1, 0xff], "UTF-8");
-    refused::<State>(&[4], "variant index");
+    refused::<State>(&[4], "no variant number 4");
     refused::<State>(&leb(1 << 32), "out of range for a variant");
     refused::<u8>(&[1, 2], "1 bytes are left over");
 }
@@ -325,7 +325,7 @@ fn def(name: &str, kind: Kind) -> Def {
 }
 
 fn field(name: &str, ty: Ty) -> Field {
-    Field { name: name.into(), aliases: vec![], default: false, docs: String::new(), tag: None, foreign: None, ty }
+    Field { name: name.into(), aliases: vec![], default: false, must_understand: false, docs: String::new(), tag: None, foreign: None, ty }
 }
 
 fn check_schema(root: Ty, defs: Vec<Def>, expected: Result<(), &str>) {
@@ -352,14 +352,22 @@ fn hostile_schemas_are_refused() {
     let variant = || Variant {
         name: "v".into(),
         aliases: vec![],
+        other: false,
         docs: String::new(),
         tag: None,
         foreign: None,
-        payload: farcall_core::schema::Payload::Unit,
+        payload: Payload::Unit,
     };
     check_schema(Ty::Ref(0), vec![def("A", Kind::Enum(vec![variant(), variant()]))], Err("A: two things are called `v`"));
+    let other = |name: &str, payload| Variant { name: name.into(), other: true, payload, ..variant() };
+    let holds = Kind::Enum(vec![other("v", Payload::Newtype(Ty::U8))]);
+    check_schema(Ty::Ref(0), vec![def("A", holds)], Err("A: `v` stands for unknown variants, so it cannot hold anything"));
+    let two = Kind::Enum(vec![other("v", Payload::Unit), other("w", Payload::Unit)]);
+    check_schema(Ty::Ref(0), vec![def("A", two)], Err("A: more than one variant stands for unknown ones"));
+    let aliases = Field { aliases: vec![String::new(); MAX_NODES], ..field("a", Ty::U8) };
+    check_schema(Ty::Ref(0), vec![def("A", Kind::Struct(vec![aliases]))], Err("A: more than 16384 types, fields, variants and aliases"));
     let large = Kind::Struct(names(MAX_NODES));
-    check_schema(Ty::Ref(0), vec![def("A", large)], Err("A: more than 16384 types, fields and variants"));
+    check_schema(Ty::Ref(0), vec![def("A", large)], Err("A: more than 16384 types, fields, variants and aliases"));
     let many = vec![def("A", Kind::Unit); MAX_DEFS + 1];
     check_schema(Ty::Unit, many, Err("1025 definitions, at most 1024"));
     let nest = |levels: usize| (0..levels).fold(Ty::U8, |ty, _| Ty::Seq(ty.into()));

@@ -306,7 +306,7 @@ fn def(name: &str, kind: Kind) -> Def {
 }
 
 fn field(name: &str, ty: Ty) -> Field {
-    Field { name: name.into(), aliases: vec![], default: false, docs: String::new(), tag: None, foreign: None, ty }
+    Field { name: name.into(), aliases: vec![], default: false, must_understand: false, docs: String::new(), tag: None, foreign: None, ty }
 }
 
 /// Schemas that passed `validate` are compiled or refused, in bounded time and stack.
@@ -326,6 +326,7 @@ fn hostile_schemas_are_compiled_or_refused() {
         let variant = |name: &str, tag| Variant {
             name: name.into(),
             aliases: vec![],
+            other: false,
             docs: String::new(),
             tag,
             foreign: None,

@@ -25,6 +25,7 @@ pub(crate) struct FieldAttrs {
     pub(crate) rename: Option<String>,
     pub(crate) aliases: Vec<String>,
     pub(crate) default: bool,
+    pub(crate) must_understand: bool,
     pub(crate) skip: Option<Span>,
     pub(crate) skip_if: Option<Span>,
     /// It is written as bytes, whatever its type.
@@ -41,6 +42,8 @@ pub(crate) struct VariantAttrs {
     pub(crate) rename: Option<String>,
     pub(crate) rename_all: Option<Case>,
     pub(crate) aliases: Vec<String>,
+    /// It stands for the variants that a reader does not know. serde checks its place and that it holds nothing.
+    pub(crate) other: bool,
     pub(crate) tag: Option<Tag>,
     pub(crate) foreign: Option<String>,
     pub(crate) docs: String,
@@ -124,7 +127,11 @@ impl FieldAttrs {
         each(attrs, "farcall", |key, meta| match key {
             "tag" => set(&mut out.tag, tag(meta, 1, MAX_FIELD_NUMBER)?, meta),
             "name" => set(&mut out.foreign, string(meta)?, meta),
-            _ => Err(meta.error("unknown: on a field, `#[farcall(…)]` takes `tag = 3` and `name = \"…\"`")),
+            "must_understand" => {
+                out.must_understand = true;
+                Ok(())
+            }
+            _ => Err(meta.error("unknown: on a field, `#[farcall(…)]` takes `tag = 3`, `name = \"…\"` and `must_understand`")),
         })?;
         let replaced = out.schema_as.is_some();
         each(attrs, "serde", |key, meta| match key {
@@ -174,6 +181,10 @@ impl VariantAttrs {
                 out.aliases.push(string(meta)?);
                 Ok(())
             }
+            "other" => {
+                out.other = true;
+                Ok(())
+            }
             "bound" => skip_value(meta),
             _ => Err(refuse_on_variant(key, meta)),
         })?;
@@ -212,7 +223,6 @@ fn refuse_on_variant(key: &str, meta: &ParseNestedMeta) -> syn::Error {
     let advice = match key {
         "skip" | "skip_serializing" | "skip_deserializing" => "it would shift the numbers of the variants after it: take the variant out",
         "untagged" => "variants travel by number, so drop `untagged`",
-        "other" => "an unknown variant is an error that names it: drop `other`",
         "with" | "serialize_with" | "deserialize_with" => "give the variant a field with a type of its own",
         _ => "drop it",
     };
@@ -286,7 +296,7 @@ pub(crate) fn set<T>(slot: &mut Option<T>, value: T, meta: &ParseNestedMeta) -> 
 }
 
 /// Steps over `= value` or `(…)`.
-fn skip_value(meta: &ParseNestedMeta) -> syn::Result<()> {
+pub(crate) fn skip_value(meta: &ParseNestedMeta) -> syn::Result<()> {
     if meta.input.peek(syn::Token![=]) {
         meta.value()?.parse::<Expr>()?;
     } else if meta.input.peek(token::Paren) {

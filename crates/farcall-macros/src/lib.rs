@@ -21,6 +21,14 @@ use proc_macro::TokenStream;
 /// On fields and variants, `#[farcall(tag = 3)]` gives a number and `#[farcall(name = "x")]` a name for foreign
 /// formats; `#[farcall(name = "org.example.Order")]` on the type names the type there. serde's own attributes are
 /// honoured; those that cannot work without field names in the message are refused.
+///
+/// # When the type changes
+///
+/// A new field is an `Option` or has `#[serde(default)]`; a renamed field or variant keeps its old name as
+/// `#[serde(alias = "old")]`; a unit variant with `#[serde(other)]`, the last one, stands for those that a reader does
+/// not know. A reader skips fields that its type lacks, unless the writer's field says
+/// `#[farcall(must_understand)]`: then it refuses the value. Variants travel by their place, not by a discriminant
+/// (`= 5`), which is for your program alone.
 #[proc_macro_attribute]
 pub fn data(args: TokenStream, item: TokenStream) -> TokenStream {
     data::expand(data::Flavour::Data, args.into(), item.into()).into()
@@ -64,7 +72,8 @@ pub fn derive_schema(item: TokenStream) -> TokenStream {
 /// | `#[farcall(oneway)]` | no reply, not even an error; the method has no result |
 /// | `#[farcall(name = "sayHello")]` | its name in other protocols |
 ///
-/// A parameter takes `#[farcall(tag = 3)]` and `#[farcall(name = "…")]` like a field of a data type.
+/// A parameter takes `#[farcall(tag = 3, name = "…", must_understand)]` and `#[serde(default, alias = "…")]` like a
+/// field of a data type.
 #[proc_macro_attribute]
 pub fn service(args: TokenStream, item: TokenStream) -> TokenStream {
     service::expand(args.into(), item.into()).into()

@@ -221,12 +221,13 @@ impl Derive<'_> {
         let renamed = ty.rename_all.map_or_else(|| plain.clone(), |case| case.variant(&plain));
         let name = attrs.rename.unwrap_or(renamed);
         let payload = self.payload(&variant.fields, attrs.rename_all.or(ty.rename_all_fields))?;
-        let (aliases, docs) = (&attrs.aliases, &attrs.docs);
+        let (aliases, other, docs) = (&attrs.aliases, attrs.other, &attrs.docs);
         let (tag, foreign) = (option(attrs.tag.map(|tag| tag.number)), option(attrs.foreign.as_ref()));
         let tokens = quote! {
             #root::__rt::Variant {
                 name: #name.into(),
                 aliases: ::std::vec![#(#aliases.into()),*],
+                other: #other,
                 docs: #docs.into(),
                 tag: #tag,
                 foreign: #foreign,
@@ -283,7 +284,7 @@ impl Derive<'_> {
         let renamed = case.map_or_else(|| plain.clone(), |case| case.field(&plain));
         let name = attrs.rename.as_ref().unwrap_or(&renamed);
         let (aliases, docs) = (&attrs.aliases, &attrs.docs);
-        let default = attrs.default || all_default;
+        let (default, must_understand) = (attrs.default || all_default, attrs.must_understand);
         let (tag, foreign) = (option(attrs.tag.map(|tag| tag.number)), option(attrs.foreign.as_ref()));
         let ty = self.field_ty(field, attrs);
         quote! {
@@ -291,6 +292,7 @@ impl Derive<'_> {
                 name: #name.into(),
                 aliases: ::std::vec![#(#aliases.into()),*],
                 default: #default,
+                must_understand: #must_understand,
                 docs: #docs.into(),
                 tag: #tag,
                 foreign: #foreign,

@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use farcall_core::error::display_duration;
 use farcall_core::{Certainty, Code, CodecId, Fault, Metadata, Reply, RpcError, Stage, Trace, codec};
-use farcall_wire::{Answer, Body, CallId, CallOptions, Start};
+use farcall_wire::{Answer, Body, CallId, CallOptions, Receiver, Sender, Start, Streams};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
-use crate::channel::{Channel, Place};
+use crate::channel::{Channel, Place, Wish};
 use crate::connection::{Bound, Connection, RoomPlace, Started};
 use crate::context::{Scoped, inherited};
-use crate::method::{Method, Unformed, args_shape, error_shape, result_shape};
+use crate::keys::{Attempt, Key};
+use crate::method::{Form, ItemShapes, Method, Unformed, Upload, args_shape, error_shape, result_shape};
 use crate::observer::{Ended, Outcome, Side};
+use crate::stream::{Pump, Received};
 use crate::{runtime, scratch};
 
 /// Arguments above this many bytes are written from where they are instead of being copied into the
@@ -41,6 +43,8 @@ pub(crate) const GRACE: Duration = Duration::from_millis(25);
 pub struct Call<M: Method> {
     channel: Channel,
     args: Option<M::Args>,
+    /// The stream behind them, until the call is on its way.
+    up: Option<M::Up>,
     deadline: Deadline,
     extra: Option<Box<Extra>>,
     started: Option<Instant>,
@@ -60,7 +64,19 @@ struct Extra {
     metadata: Metadata,
     trace: Option<Trace>,
     codec: Option<CodecId>,
+    key: Option<Key>,
+    /// With the key, on its way.
+    attempt: Option<Attempt>,
     invalid: Option<RpcError>,
+    /// Chosen beforehand.
+    connection: Option<Arc<Connection>>,
+}
+
+impl Extra {
+    fn options(&self, codec: CodecId) -> CallOptions {
+        let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone());
+        CallOptions { metadata, trace: self.trace, codec, ..CallOptions::default() }
+    }
 }
 
 enum State<M: Method> {
@@ -77,6 +93,10 @@ struct Waiting {
     options: Vec<u8>,
     place: Option<Place>,
     room: Option<RoomPlace>,
+    /// The connection that the place is one of.
+    full: Option<Arc<Connection>>,
+    /// The address of a connection that it would rather not take.
+    but: Option<usize>,
     since: Instant,
     deadline: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -89,8 +109,8 @@ impl<M: Method> Call<M> {
     /// A call of `M` with these arguments: called by generated stubs.
     #[doc(hidden)]
     #[inline]
-    pub fn new(channel: Channel, args: M::Args) -> Call<M> {
-        Call { channel, args: Some(args), deadline: Deadline::Default, extra: None, started: None, state: State::New }
+    pub fn new(channel: Channel, args: M::Args, up: M::Up) -> Call<M> {
+        Call { channel, args: Some(args), up: Some(up), deadline: Deadline::Default, extra: None, started: None, state: State::New }
     }
 
     /// Gives up after `time`. The default is the channel's, 10 s; a call made by a handler never
@@ -128,13 +148,32 @@ impl<M: Method> Call<M> {
         self
     }
 
+    /// Sends an idempotency key: if the call ends with [`Certainty::MaybeExecuted`], it can be made again
+    /// with the same key and the same arguments without running twice. See [`Key`].
+    ///
+    /// On an idempotent method it does nothing, because none is needed; a one-way call refuses it. A
+    /// provider in this process is called once per key.
+    pub fn key(mut self, key: &Key) -> Self {
+        let extra = self.extra.get_or_insert_default();
+        match M::service().methods.get(M::INDEX as usize).map(Key::serves) {
+            Some(Ok(true)) => extra.key = Some(key.clone()),
+            Some(Err(e)) => extra.invalid = Some(e),
+            Some(Ok(false)) | None => {}
+        }
+        self
+    }
+
     /// Makes the call and blocks until it has ended. For programs and threads without a runtime and
     /// for blocking handlers; inside an async runtime it is an error
     /// ([`Code::FailedPrecondition`], not sent), because it would block the thread it needs.
     pub fn wait(mut self) -> Reply<M::Out, M::Err> {
         match self.block() {
             Ok(reply) => reply,
-            Err(e) => Err(e.with_method(name::<M>()).into()),
+            Err(e) => {
+                let key = self.extra.as_ref().and_then(|extra| extra.key.as_ref());
+                let e = key.map_or(e.clone(), |key| key.settle(e));
+                Err(e.with_method(name::<M>()).into())
+            }
         }
     }
 
@@ -193,9 +232,20 @@ impl<M: Method> Call<M> {
         }
     }
 
-    /// The connection that it would go over now.
-    pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
-        self.channel.connection()
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Takes this connection of its channel, as others do that are made together with it.
+    pub(crate) fn take(&mut self, connection: Arc<Connection>) {
+        self.extra.get_or_insert_default().connection = Some(connection);
+    }
+
+    /// Goes another way than `first` if there is one.
+    pub(crate) fn part_from(&mut self, first: &Call<M>) {
+        if let (State::Waiting(waiting), State::Flying(connection, _)) = (&mut self.state, &first.state) {
+            waiting.but = Some(Arc::as_ptr(connection).addr());
+        }
     }
 
     /// A second call with the same arguments and the same deadline, before the first is started.
@@ -219,6 +269,8 @@ impl<M: Method> Call<M> {
                 options: options.clone(),
                 place: None,
                 room: None,
+                full: None,
+                but: None,
                 since,
                 deadline,
                 timer: None,
@@ -226,7 +278,15 @@ impl<M: Method> Call<M> {
         };
         self.state = waiting();
         let extra = (codec != self.channel.default_codec()).then(|| Box::new(Extra { codec: Some(codec), ..Extra::default() }));
-        Ok(Some(Call { channel: self.channel.clone(), args: None, deadline: self.deadline, extra, started: None, state: waiting() }))
+        Ok(Some(Call {
+            channel: self.channel.clone(),
+            args: None,
+            up: None,
+            deadline: self.deadline,
+            extra,
+            started: None,
+            state: waiting(),
+        }))
     }
 
     #[inline]
@@ -243,6 +303,8 @@ impl<M: Method> Call<M> {
     /// Time for the call, what it inherits included.
     fn time_left(&self, inherited: Option<Instant>) -> Result<Option<Duration>, RpcError> {
         let own = match self.deadline {
+            // A stream of arguments may take any time.
+            Deadline::Default if M::Up::STREAM => None,
             Deadline::Default => self.channel.default_deadline(),
             Deadline::In(time) => Some(time),
             Deadline::Never => None,
@@ -287,20 +349,22 @@ impl<M: Method> Call<M> {
             large = Some(scratch::lend(std::mem::take(&mut buffer)));
         }
         let mut room = None;
-        let started = match self.channel.connection() {
+        let chosen = self.extra.as_mut().and_then(|extra| extra.connection.take());
+        let started = match chosen.or_else(|| self.channel.connection()) {
             Some(connection) => {
                 let body = match &large {
                     Some(body) => Body::Segment(body.clone()),
                     None => Body::Copy(&buffer),
                 };
-                self.queue(connection, Start { row: 0, deadline: deadline.map(to_ms), options: &options, body }, cx.waker(), &mut room)
+                self.queue(connection, start::<M>(deadline.map(to_ms), &options, body), cx.waker(), &mut room)
             }
             None => Ok(Queued::NotYet),
         };
         if let Ok(Queued::NotYet | Queued::Gone) = started {
             let body = large.unwrap_or_else(|| Bytes::copy_from_slice(&buffer));
+            let (place, full, but, timer) = (None, None, None, None);
             self.state =
-                State::Waiting(Box::new(Waiting { body, options, place: None, room, since: Instant::now(), deadline, timer: None }));
+                State::Waiting(Box::new(Waiting { body, options, place, room: None, full, but, since: Instant::now(), deadline, timer }));
         }
         scratch::give(buffer);
         match started? {
@@ -320,14 +384,50 @@ impl<M: Method> Call<M> {
         if let Some(e) = extra.invalid.take() {
             return Err(e);
         }
-        let metadata = (!extra.metadata.is_empty()).then(|| extra.metadata.clone());
-        let options = CallOptions { metadata, trace: extra.trace.or(inherited), codec };
-        Ok((codec, options.encode()))
+        extra.trace = extra.trace.or(inherited);
+        Ok((codec, extra.options(codec).encode()))
     }
 
     /// Gives the request to a connection.
     #[inline]
     fn queue(
+        &mut self,
+        connection: Arc<Connection>,
+        start: Start<'_>,
+        waker: &Waker,
+        room: &mut Option<RoomPlace>,
+    ) -> Result<Queued, RpcError> {
+        match self.extra.as_ref().and_then(|extra| extra.key.clone()) {
+            None => self.hand_over(connection, start, waker, room),
+            Some(key) => self.queue_keyed(&key, connection, start, waker, room),
+        }
+    }
+
+    /// The same with a key: what is known of earlier attempts goes with it, so its options are
+    /// encoded only now.
+    #[cold]
+    fn queue_keyed(
+        &mut self,
+        key: &Key,
+        connection: Arc<Connection>,
+        start: Start<'_>,
+        waker: &Waker,
+        room: &mut Option<RoomPlace>,
+    ) -> Result<Queued, RpcError> {
+        let (attempt, key) = key.attempt(Some(&connection.inner.peer))?;
+        let base = self.extra.as_ref().map(|extra| extra.options(self.codec_id())).unwrap_or_default();
+        let options = CallOptions { key: Some(key), ..base }.encode();
+        let queued = self.hand_over(connection, Start { options: &options, ..start }, waker, room);
+        match (&queued, &mut self.extra) {
+            (Ok(Queued::Yes(_)), Some(extra)) => extra.attempt = Some(attempt),
+            (Err(e), _) => attempt.ended(e.certainty()),
+            (Ok(_), _) => attempt.ended(Certainty::NotSent),
+        }
+        queued
+    }
+
+    #[inline]
+    fn hand_over(
         &mut self,
         connection: Arc<Connection>,
         start: Start<'_>,
@@ -344,13 +444,26 @@ impl<M: Method> Call<M> {
             });
         }
         Ok(match connection.start(service, M::INDEX, start, waker, room)? {
-            Started::Sent(id) => {
+            Started::Sent(id, sender) => {
+                if let Some(sender) = sender {
+                    self.send_stream(&connection, sender);
+                }
                 self.state = State::Flying(connection, id);
                 Queued::Yes(None)
             }
             Started::Full => Queued::NotYet,
             Started::Closed => Queued::Gone,
         })
+    }
+
+    /// Starts sending the stream of arguments.
+    #[cold]
+    fn send_stream(&mut self, connection: &Connection, to: Sender) {
+        if let Some(stream) = self.up.take().and_then(|up| up.outgoing(self.codec_id(), ItemShapes::of_args::<M>())) {
+            let pump = Pump::new(Arc::clone(&connection.inner), to, stream.0);
+            let context = crate::Context { expires: None, ..crate::context() };
+            runtime::handle().spawn(Scoped { context, future: Box::pin(pump) });
+        }
     }
 
     /// Waits for a connection with room, and no longer than the deadline.
@@ -361,7 +474,8 @@ impl<M: Method> Call<M> {
         if self.started.is_none() && !self.channel.observers().is_empty() {
             self.started = Some(Instant::now());
         }
-        let connection = self.channel.poll_connection(&mut waiting.place, cx);
+        let within = waiting.deadline.map(|d| d.saturating_sub(waiting.since.elapsed()));
+        let connection = self.channel.poll_connection(Wish { within, but: waiting.but }, &mut waiting.place, cx);
         if let Some(deadline) = waiting.deadline {
             let left = deadline.saturating_sub(waiting.since.elapsed());
             let timer = waiting.timer.get_or_insert_with(|| sleep(left));
@@ -382,8 +496,9 @@ impl<M: Method> Call<M> {
             }
         };
         let left = waiting.deadline.map(|d| to_ms(d.saturating_sub(waiting.since.elapsed())));
-        let start = Start { row: 0, deadline: left, options: &waiting.options, body: Body::Segment(waiting.body.clone()) };
-        let mut room = waiting.room;
+        let start = start::<M>(left, &waiting.options, Body::Segment(waiting.body.clone()));
+        let mut room = waiting.room.filter(|_| waiting.full.as_ref().is_some_and(|full| Arc::ptr_eq(full, &connection)));
+        waiting.full = Some(Arc::clone(&connection));
         match self.queue(connection, start, cx.waker(), &mut room)? {
             Queued::Yes(answer) => return Ok(answer),
             Queued::NotYet => {}
@@ -407,8 +522,12 @@ impl<M: Method> Call<M> {
             }
             context.trace = extra.trace.or(inherited);
             context.metadata = (!extra.metadata.is_empty()).then(|| Arc::new(extra.metadata.clone()));
+            extra.attempt = extra.key.as_ref().map(|key| key.attempt(None)).transpose()?.map(|(attempt, _)| attempt);
         }
-        let future = Box::pin(M::local(target, args));
+        let Some(up) = self.up.take() else {
+            return Err(RpcError::not_sent(Code::Internal, "this call has been made before"));
+        };
+        let future = Box::pin(M::local(target, args, up));
         let task = runtime::handle().spawn(Scoped { context, future });
         let timer = deadline.map(|d| (d, sleep(d)));
         let cancel = M::service().methods.get(M::INDEX as usize).is_some_and(|m| m.traits.cancel);
@@ -416,7 +535,7 @@ impl<M: Method> Call<M> {
         Ok(())
     }
 
-    fn decode(&self, answer: Answer) -> Reply<M::Out, M::Err> {
+    fn decode(&self, answer: Answer, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
         let undecodable = |what: &str, e| {
             let why = format!("the {what} cannot be decoded: {e}");
             Err(RpcError::new(Code::Internal, why).with_stage(Stage::Result).with_method(name::<M>()).into())
@@ -431,8 +550,20 @@ impl<M: Method> Call<M> {
                 Ok(error) => Err(error.lift()),
                 Err(e) => undecodable("error", e),
             },
+            Answer::Stream(at) => self.receive(at, connection),
             Answer::Failed(e) => Err(e.with_method(name::<M>()).into()),
         }
+    }
+
+    /// The result is a stream.
+    #[cold]
+    fn receive(&self, at: Receiver, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
+        let stream = connection.and_then(|connection| {
+            let (inner, codec) = (Arc::clone(&connection.inner), self.codec_id());
+            let received = Received { inner, connection: Some(connection), at, codec, method: name::<M>() };
+            M::Form::incoming(received, ItemShapes::of_result::<M>())
+        });
+        stream.ok_or_else(|| RpcError::new(Code::Internal, "a stream came back for a method that has none").with_method(name::<M>()).into())
     }
 
     #[cold]
@@ -450,12 +581,28 @@ impl<M: Method> Call<M> {
         self.channel.observers().iter().for_each(|o| o.ended(&outcome));
     }
 
+    /// An attempt with a key has ended: what the caller learns covers earlier ones too.
+    #[cold]
+    fn settle(&mut self, answer: Answer) -> Answer {
+        let Some(Extra { key: Some(key), attempt, .. }) = self.extra.as_deref_mut() else { return answer };
+        if let Some(attempt) = attempt.take() {
+            attempt.ended(match &answer {
+                Answer::Failed(e) => e.certainty(),
+                Answer::Ok(_) | Answer::AppError(_) | Answer::Stream(_) => Certainty::MaybeExecuted,
+            });
+        }
+        match answer {
+            Answer::Failed(e) => Answer::Failed(key.settle(e)),
+            answered => answered,
+        }
+    }
+
     #[inline]
     fn end(&mut self, answer: Answer) -> Poll<Reply<M::Out, M::Err>> {
         let before = std::mem::replace(&mut self.state, State::Over);
         if self.started.is_some() {
             let ended = match &answer {
-                Answer::Ok(_) => Ended::Ok,
+                Answer::Ok(_) | Answer::Stream(_) => Ended::Ok,
                 Answer::AppError(_) => Ended::AppError,
                 Answer::Failed(e) => Ended::Failed(e.code(), e.certainty()),
             };
@@ -465,7 +612,12 @@ impl<M: Method> Call<M> {
             };
             self.observe(ended, peer);
         }
-        Poll::Ready(self.decode(answer))
+        let connection = match before {
+            State::Flying(connection, _) => Some(connection),
+            _ => None,
+        };
+        let answer = if self.extra.is_some() { self.settle(answer) } else { answer };
+        Poll::Ready(self.decode(answer, connection))
     }
 }
 
@@ -479,6 +631,12 @@ pub(crate) fn sleep(time: Duration) -> Pin<Box<Sleep>> {
 #[cold]
 fn unencodable(e: farcall_core::CodecError) -> RpcError {
     RpcError::not_sent(Code::InvalidArgument, format!("the arguments cannot be encoded: {e}")).with_stage(Stage::Encode)
+}
+
+#[inline]
+fn start<'a, M: Method>(deadline: Option<u64>, options: &'a [u8], body: Body<'a>) -> Start<'a> {
+    let streams = Streams { args: M::Up::STREAM, results: M::Form::STREAM };
+    Start { row: 0, deadline, options, body, streams }
 }
 
 enum Queued {
@@ -538,6 +696,9 @@ impl<M: Method> Drop for Call<M> {
             State::Waiting(_) => Certainty::NotSent,
             State::Local(_) => Certainty::MaybeExecuted,
         };
+        if let Some(attempt) = self.extra.as_mut().and_then(|extra| extra.attempt.take()) {
+            attempt.ended(certainty);
+        }
         self.observe(Ended::Failed(Code::Cancelled, certainty), "");
     }
 }

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use farcall_core::{Certainty, Code, Metadata, Trace};
+
+use crate::method::Outgoing;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Peer {
     pub software: String,
     /// Grows with every start of its process.
     pub incarnation: u64,
+    /// Its record of idempotency keys, if it keeps one.
+    pub(crate) keys: Option<crate::keys::Seen>,
 }
 
 /// What is known of the call being handled. Empty outside of a handler.
@@ -64,6 +69,8 @@ pub(crate) enum Finish {
     Ok,
     AppError,
     Failed(Code, Certainty),
+    /// With the reply of another attempt with the same key.
+    Replayed,
 }
 
 /// What the driver lends to the thread while it polls a handler: the call's context, the buffer that
@@ -73,6 +80,25 @@ pub(crate) struct Current {
     pub(crate) context: Context,
     pub(crate) replies: Vec<u8>,
     pub(crate) finish: Option<Finish>,
+    /// What the handler answered with, if it does not go into the buffer of replies.
+    pub(crate) aside: Option<Box<Aside>>,
+}
+
+/// An answer that is not one small frame.
+pub(crate) enum Aside {
+    /// A result or application error too large to be copied.
+    Large { status: u16, head: Bytes, tail: Bytes },
+    /// A stream.
+    Stream(Outgoing),
+}
+
+impl std::fmt::Debug for Aside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Aside::Large { .. } => "Large",
+            Aside::Stream(_) => "Stream",
+        })
+    }
 }
 
 thread_local! {

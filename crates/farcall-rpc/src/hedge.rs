@@ -18,7 +18,8 @@ impl<M: Method> Call<M> {
     /// take much longer than most: choose a time that 95 % of them stay under.
     ///
     /// It exists for `#[farcall(idempotent)]` methods only. A provider in this process is called
-    /// once. While a channel has one connection, both attempts go to the same provider.
+    /// once. The second attempt takes another connection if the channel has [one](crate::Connect::connections);
+    /// while it has not, both go to the same provider over the same.
     pub fn hedge(self, after: Duration) -> Hedged<M>
     where
         M: Idempotent,
@@ -89,6 +90,9 @@ impl<M: Method> Future for Hedged<M> {
         // A failed first attempt is not repeated: that is a retry, and another decision.
         if !late && me.first.is_none() {
             me.second = None;
+        }
+        if late && let (Some(first), Some(second)) = (&me.first, &mut me.second) {
+            second.part_from(first);
         }
         if late && let Some(reply) = Self::attempt(&mut me.second, &mut me.failed, cx) {
             return Poll::Ready(reply);

@@ -19,6 +19,7 @@ mod connection;
 mod context;
 mod hedge;
 mod invoke;
+mod keys;
 pub mod meta;
 mod method;
 mod observer;
@@ -28,6 +29,7 @@ mod runtime;
 mod scratch;
 mod server;
 mod skeleton;
+mod stream;
 
 pub use batch::{Batch, batch};
 pub use call::{Call, Pending};
@@ -37,14 +39,16 @@ pub use farcall_core::*;
 pub use farcall_macros::service;
 pub use farcall_transport::Io;
 pub use hedge::Hedged;
-pub use invoke::{Invoke, RawCall, RawReply};
+pub use invoke::{Invoke, RawCall, RawItem, RawReply, RawStream};
+pub use keys::Key;
 pub use method::{Idempotent, Method, Stub};
 pub use observer::{Ended, Observer, Outcome, Side};
 pub use protocol::{Protocol, Sniff};
 pub use resolver::{Resolver, StaticResolver};
 pub use runtime::block_on;
-pub use server::{Listen, Server, ServerBuilder};
+pub use server::{Listen, Server, ServerBuilder, StopSignals};
 pub use skeleton::Skeleton;
+pub use stream::{Next, StreamSender, Streaming};
 
 /// What code made by the macros refers to. Not for people: it may change with any version.
 #[doc(hidden)]
@@ -52,10 +56,12 @@ pub mod __rt {
     pub use crate::call::Call;
     pub use crate::channel::{Channel, Connect};
     pub use crate::method::{
-        AsBytes, AsValue, BoxFuture, Idempotent, LocalTarget, Method, Stub, is_app_error, local_blocking, travels, wrong_target,
+        AsBytes, AsStream, AsValue, BoxFuture, Idempotent, ItemsOf, LocalTarget, Method, StreamArg, Stub, WithItems, is_app_error,
+        local_blocking, travels, wrong_target,
     };
     pub use crate::resolver::Resolver;
     pub use crate::skeleton::{Incoming, Runner, Skeleton, runner};
+    pub use crate::stream::{Received, Streaming};
     pub use farcall_core::__rt::*;
     pub use farcall_core::{Address, Fault, MethodDescriptor, MethodTraits, Never, Reply, RpcError, ServiceDescriptor};
 }

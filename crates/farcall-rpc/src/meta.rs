@@ -1,10 +1,10 @@
 //! The built-in service `farcall.Meta`: what a server serves, without knowing its traits.
 //!
-//! `farcall describe` and `farcall call` are clients of it, and an example of
-//! `#[farcall::service]` inside a crate below the facade.
+//! The commands of `farcall` are clients of it, and an example of `#[farcall::service]` inside a
+//! crate below the facade.
 
 use farcall_core::descriptor::MadeOf;
-use farcall_core::schema::{SchemaError, TypeSchema};
+use farcall_core::schema::TypeSchema;
 use farcall_core::{Code, Fingerprint, MethodDescriptor, MethodTraits, Prints, Reply, RpcError, ServiceDescriptor, data};
 
 /// A service as its provider describes it.
@@ -43,6 +43,10 @@ pub struct MethodInfo {
     pub idempotent: bool,
     /// No reply.
     pub oneway: bool,
+    /// The last parameter is a stream.
+    pub args_stream: bool,
+    /// The result is a stream.
+    pub result_stream: bool,
     /// Fingerprint of the arguments, 16 bytes.
     pub args_print: [u8; 16],
     /// Fingerprint of the result, 16 bytes.
@@ -53,7 +57,7 @@ pub struct MethodInfo {
     pub types: String,
 }
 
-/// The schemas of a method.
+/// The types of a method, for those who compare, check or show them.
 #[data(crate = farcall_core)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct MethodSchemas {
@@ -61,7 +65,7 @@ pub struct MethodSchemas {
     pub args: TypeSchema,
     /// The result.
     pub result: TypeSchema,
-    /// The application error; `None` if the method has none.
+    /// The application error, if the method has one.
     pub error: Option<TypeSchema>,
 }
 
@@ -71,7 +75,7 @@ pub trait Describe {
     /// All services here, this one included.
     #[farcall(idempotent)]
     async fn services(&self) -> Reply<Vec<ServiceInfo>>;
-    /// The schemas of one service's methods, in the order of its methods.
+    /// The types of one service's methods, in the order of the trait.
     #[farcall(idempotent)]
     async fn schemas(&self, service: String, group: String, version: String) -> Reply<Vec<MethodSchemas>>;
 }
@@ -79,16 +83,16 @@ pub trait Describe {
 /// Answers for a server with what it was told when the server was made.
 pub(crate) struct Meta {
     services: Vec<ServiceInfo>,
-    /// In the same order.
+    /// Of each service, in the same order.
     schemas: Vec<Vec<MethodSchemas>>,
 }
 
 impl Meta {
     /// Describes these services and itself.
     pub(crate) fn describing<'a>(services: impl Iterator<Item = &'a ServiceDescriptor>) -> Meta {
-        let all: Vec<&ServiceDescriptor> = services.chain([DescribeClient::descriptor()]).collect();
-        let schemas = |service: &&ServiceDescriptor| service.methods.iter().map(MethodSchemas::of).collect();
-        Meta { services: all.iter().map(|service| ServiceInfo::of(service)).collect(), schemas: all.iter().map(schemas).collect() }
+        let own = std::iter::once(DescribeClient::descriptor());
+        let (services, schemas) = services.chain(own).map(|s| (ServiceInfo::of(s), MethodSchemas::of(s))).unzip();
+        Meta { services, schemas }
     }
 }
 
@@ -98,21 +102,21 @@ impl Describe for Meta {
     }
 
     async fn schemas(&self, service: String, group: String, version: String) -> Reply<Vec<MethodSchemas>> {
-        let wanted = |found: &ServiceInfo| found.name == service && found.group == group && found.version == version;
-        match self.services.iter().position(wanted) {
+        let named = |s: &ServiceInfo| s.name == service && s.group == group && s.version == version;
+        match self.services.iter().position(named) {
             Some(at) => Ok(self.schemas[at].clone()),
-            None => Err(RpcError::new(Code::NotFound, format!("there is no service `{service}` in this group and version"))),
+            None => Err(RpcError::new(
+                Code::NotFound,
+                format!("there is no service {service:?} in group {group:?} and version {version:?} here: ask for `services`"),
+            )),
         }
     }
 }
 
 impl MethodSchemas {
-    fn of(method: &MethodDescriptor) -> MethodSchemas {
-        MethodSchemas { args: method.args.clone(), result: method.result.clone(), error: method.error.clone() }
-    }
-
-    fn validate(&self) -> Result<(), SchemaError> {
-        [&self.args, &self.result].into_iter().chain(&self.error).try_for_each(TypeSchema::validate)
+    fn of(service: &ServiceDescriptor) -> Vec<MethodSchemas> {
+        let of = |m: &MethodDescriptor| MethodSchemas { args: m.args.clone(), result: m.result.clone(), error: m.error.clone() };
+        service.methods.iter().map(of).collect()
     }
 }
 
@@ -128,22 +132,8 @@ impl ServiceInfo {
         }
     }
 
-    /// The whole descriptor, with the schemas that [`Describe::schemas`] gave, which are checked here.
-    pub fn with_schemas(&self, schemas: Vec<MethodSchemas>) -> Result<ServiceDescriptor, RpcError> {
-        let mut service = self.to_descriptor();
-        if schemas.len() != service.methods.len() {
-            let why = format!("{}: {} methods, but schemas of {}", self.name, service.methods.len(), schemas.len());
-            return Err(RpcError::new(Code::Internal, why));
-        }
-        for (method, schemas) in service.methods.iter_mut().zip(schemas) {
-            schemas.validate().map_err(|e| RpcError::new(Code::Internal, format!("{}.{}: {e}", self.name, method.name)))?;
-            (method.args, method.result, method.error) = (schemas.args, schemas.result, schemas.error);
-        }
-        Ok(service)
-    }
-
-    /// Enough of a descriptor to call it without a stub. The schemas are not in it: see
-    /// [`with_schemas`](ServiceInfo::with_schemas).
+    /// Enough of a descriptor to call it without a stub. The schemas are not in it: ask for
+    /// [`schemas`](Describe::schemas).
     pub fn to_descriptor(&self) -> ServiceDescriptor {
         ServiceDescriptor {
             name: self.name.clone(),
@@ -176,6 +166,8 @@ impl MethodInfo {
             signature: method.signature.clone(),
             idempotent: method.traits.idempotent,
             oneway: method.traits.oneway,
+            args_stream: method.traits.args_stream,
+            result_stream: method.traits.result_stream,
             args_print: method.prints.args.0,
             result_print: method.prints.result.0,
             error_print: method.prints.error.0,
@@ -193,7 +185,13 @@ impl MethodInfo {
             args: TypeSchema::of::<()>(),
             result: TypeSchema::of::<()>(),
             error: None,
-            traits: MethodTraits { idempotent: self.idempotent, oneway: self.oneway, ..MethodTraits::default() },
+            traits: MethodTraits {
+                idempotent: self.idempotent,
+                oneway: self.oneway,
+                args_stream: self.args_stream,
+                result_stream: self.result_stream,
+                ..MethodTraits::default()
+            },
             prints: Prints {
                 args: Fingerprint(self.args_print),
                 result: Fingerprint(self.result_print),

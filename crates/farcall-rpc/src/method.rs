@@ -2,13 +2,22 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use farcall_core::codec::Shape;
-use farcall_core::{Code, Fault, MethodDescriptor, Reply, RpcError, ServiceDescriptor};
-use serde::de::DeserializeOwned;
+use farcall_core::schema::{SchemaBuilder, Ty};
+use farcall_core::{Code, CodecId, Fault, MethodDescriptor, Reply, RpcError, Schema, ServiceDescriptor};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
 use serde::{Deserializer, Serialize, Serializer};
+
+use crate::stream::{Encoded, Items, Received, Streaming};
+
+/// Bytes above this many are written from where they are instead of being copied.
+const SEGMENT: usize = 16 << 10;
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -20,6 +29,9 @@ pub type LocalTarget = Arc<dyn Any + Send + Sync>;
 pub trait Method: Send + Sync + 'static {
     /// The parameters as one struct.
     type Args: Serialize + DeserializeOwned + Send + 'static;
+    /// The stream beside them: a [`Streaming`] in its form, or `()`.
+    #[doc(hidden)]
+    type Up: Upload;
     /// The result.
     type Out: Send + 'static;
     /// The application error; [`Never`](farcall_core::Never) if none.
@@ -35,7 +47,7 @@ pub trait Method: Send + Sync + 'static {
     fn service() -> &'static ServiceDescriptor;
     /// Calls a provider in this process.
     #[doc(hidden)]
-    fn local(target: &LocalTarget, args: Self::Args) -> BoxFuture<'static, Reply<Self::Out, Self::Err>>;
+    fn local(target: &LocalTarget, args: Self::Args, up: Self::Up) -> BoxFuture<'static, Reply<Self::Out, Self::Err>>;
 }
 
 fn descriptor<M: Method>() -> Option<&'static MethodDescriptor> {
@@ -44,17 +56,43 @@ fn descriptor<M: Method>() -> Option<&'static MethodDescriptor> {
 
 /// What a codec may ask of the arguments' type.
 pub(crate) fn args_shape<M: Method>() -> Option<Shape<'static>> {
-    descriptor::<M>().map(MethodDescriptor::args_shape)
+    descriptor::<M>().and_then(MethodDescriptor::args_shape)
 }
 
 /// What a codec may ask of the result's type.
 pub(crate) fn result_shape<M: Method>() -> Option<Shape<'static>> {
-    descriptor::<M>().map(MethodDescriptor::result_shape)
+    descriptor::<M>().and_then(MethodDescriptor::result_shape)
 }
 
 /// What a codec may ask of the application error's type.
 pub(crate) fn error_shape<M: Method>() -> Option<Shape<'static>> {
     descriptor::<M>().and_then(MethodDescriptor::error_shape)
+}
+
+/// What a codec may ask of the types of a stream.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct ItemShapes {
+    pub(crate) item: fn() -> Option<Shape<'static>>,
+    pub(crate) error: fn() -> Option<Shape<'static>>,
+}
+
+impl ItemShapes {
+    /// Of the stream behind the arguments.
+    pub(crate) fn of_args<M: Method>() -> ItemShapes {
+        ItemShapes {
+            item: || descriptor::<M>().and_then(MethodDescriptor::args_item_shape),
+            error: || descriptor::<M>().and_then(MethodDescriptor::args_stream_error_shape),
+        }
+    }
+
+    /// Of the stream that is the result.
+    pub(crate) fn of_result<M: Method>() -> ItemShapes {
+        ItemShapes {
+            item: || descriptor::<M>().and_then(MethodDescriptor::result_item_shape),
+            error: || descriptor::<M>().and_then(MethodDescriptor::result_stream_error_shape),
+        }
+    }
 }
 
 /// A method that may run twice: `#[farcall(idempotent)]`.
@@ -95,6 +133,20 @@ pub fn wrong_target<M: Method>() -> BoxFuture<'static, Reply<M::Out, M::Err>> {
 /// How a result is serialized.
 #[doc(hidden)]
 pub trait Form<T>: 'static {
+    /// It is not a value but a stream: [`outgoing`](Form::outgoing) and [`incoming`](Form::incoming)
+    /// carry it.
+    const STREAM: bool = false;
+    fn outgoing(_: T, _: CodecId, _: ItemShapes) -> Option<Outgoing> {
+        None
+    }
+    fn incoming(_: Received, _: ItemShapes) -> Option<T> {
+        None
+    }
+    /// For bytes that are large and need not be copied: what stands before them in the compact codec
+    /// goes into `head`.
+    fn segment(_: &T, _head: &mut Vec<u8>) -> Option<Bytes> {
+        None
+    }
     fn serialize<S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error>;
     fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<T, D::Error>;
 }
@@ -125,12 +177,106 @@ impl Form<Vec<u8>> for AsBytes {
     }
 }
 
-impl Form<bytes::Bytes> for AsBytes {
-    fn serialize<S: Serializer>(value: &bytes::Bytes, s: S) -> Result<S::Ok, S::Error> {
+impl Form<Bytes> for AsBytes {
+    fn segment(value: &Bytes, head: &mut Vec<u8>) -> Option<Bytes> {
+        if value.len() <= SEGMENT {
+            return None;
+        }
+        // Bytes are their count and they themselves.
+        farcall_core::compact::encode_into(&(value.len() as u64), head).ok()?;
+        Some(value.clone())
+    }
+    fn serialize<S: Serializer>(value: &Bytes, s: S) -> Result<S::Ok, S::Error> {
         farcall_core::frame_bytes::serialize(value, s)
     }
-    fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<bytes::Bytes, D::Error> {
+    fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Bytes, D::Error> {
         farcall_core::frame_bytes::deserialize(d)
+    }
+}
+
+/// A stream whose items have the form `F`.
+#[doc(hidden)]
+pub struct AsStream<F>(PhantomData<F>);
+
+impl<T, E, F> Form<Streaming<T, E>> for AsStream<F>
+where
+    T: Send + 'static,
+    E: Fault<Error: Send> + Serialize + DeserializeOwned + Send + 'static,
+    F: Form<T>,
+{
+    const STREAM: bool = true;
+    fn outgoing(stream: Streaming<T, E>, codec: CodecId, shapes: ItemShapes) -> Option<Outgoing> {
+        Some(Outgoing(Box::new(Encoded::<T, E, F>::new(stream, codec, shapes))))
+    }
+    fn incoming(received: Received, shapes: ItemShapes) -> Option<Streaming<T, E>> {
+        Some(received.into_streaming::<T, E, F>(shapes))
+    }
+    fn serialize<S: Serializer>(_: &Streaming<T, E>, _: S) -> Result<S::Ok, S::Error> {
+        Err(S::Error::custom("a stream is not a value"))
+    }
+    fn deserialize<'de, D: Deserializer<'de>>(_: D) -> Result<Streaming<T, E>, D::Error> {
+        Err(D::Error::custom("a stream is not a value"))
+    }
+}
+
+/// A stream without its types, on its way out.
+#[doc(hidden)]
+pub struct Outgoing(pub(crate) Box<dyn Items>);
+
+/// What follows the arguments of a method: a stream in its form, or nothing.
+#[doc(hidden)]
+pub trait Upload: Send + 'static {
+    const STREAM: bool;
+    fn outgoing(self, codec: CodecId, shapes: ItemShapes) -> Option<Outgoing>;
+}
+
+impl Upload for () {
+    const STREAM: bool = false;
+    fn outgoing(self, _: CodecId, _: ItemShapes) -> Option<Outgoing> {
+        None
+    }
+}
+
+/// A parameter that is a stream, in the form of its items.
+#[doc(hidden)]
+pub struct StreamArg<S, F> {
+    stream: S,
+    form: PhantomData<fn() -> F>,
+}
+
+impl<S, F> StreamArg<S, F> {
+    pub fn new(stream: S) -> Self {
+        StreamArg { stream, form: PhantomData }
+    }
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+}
+
+impl<S: Send + 'static, F: Form<S>> Upload for StreamArg<S, F> {
+    const STREAM: bool = true;
+    fn outgoing(self, codec: CodecId, shapes: ItemShapes) -> Option<Outgoing> {
+        F::outgoing(self.stream, codec, shapes)
+    }
+}
+
+/// The schema of what a stream carries: the item and the error it may end with.
+#[doc(hidden)]
+pub struct ItemsOf<T, E>(PhantomData<(T, E)>);
+
+impl<T: Schema, E: farcall_core::__rt::ErrorSchema + 'static> Schema for ItemsOf<T, E> {
+    fn ty(builder: &mut SchemaBuilder) -> Ty {
+        Ty::Tuple(vec![T::ty(builder), E::error_ty(builder)])
+    }
+}
+
+/// The schema of arguments with a stream behind them.
+#[doc(hidden)]
+pub struct WithItems<A, S>(PhantomData<(A, S)>);
+
+impl<A: Schema, S: Schema> Schema for WithItems<A, S> {
+    fn ty(builder: &mut SchemaBuilder) -> Ty {
+        Ty::Tuple(vec![A::ty(builder), S::ty(builder)])
     }
 }
 

@@ -22,6 +22,9 @@ pub enum Ended {
     AppError,
     /// With a system error.
     Failed(Code, Certainty),
+    /// With the reply of another attempt with the same idempotency key, whatever that was; no handler ran
+    /// for this one. Told to providers only.
+    Replayed,
 }
 
 /// A call that is over.

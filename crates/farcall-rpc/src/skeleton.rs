@@ -6,19 +6,20 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use farcall_core::codec::Shape;
 use farcall_core::{Certainty, Code, CodecId, Fault, Reply, RpcError, ServiceDescriptor, Stage, codec};
-use farcall_wire::{Failure, begin_reply, end_reply, status};
+use farcall_wire::{Failure, HEADER, WHOLE, begin_reply, end_reply, status};
 use serde::Serialize;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::context::{Current, Finish, with_current};
-use crate::method::{Formed, Method, args_shape, error_shape, result_shape};
+use crate::context::{Aside, Current, Finish, with_current};
+use crate::method::{Form, Formed, ItemShapes, Method, args_shape, error_shape, result_shape};
+use crate::stream::Received;
 
 /// A service that can be served. The macro implements it for `…Server<P>`.
 #[diagnostic::on_unimplemented(
@@ -46,9 +47,18 @@ pub struct Incoming {
     /// The largest result that the caller takes.
     pub(crate) max_reply: usize,
     pub(crate) body: Bytes,
+    /// Streams flow beside the call.
+    pub(crate) streamed: bool,
+    /// The stream of arguments, until the handler takes it.
+    pub(crate) stream: Mutex<Option<Box<Received>>>,
 }
 
 impl Incoming {
+    /// Whether streams flow beside the call.
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.streamed
+    }
+
     /// Row of the method in the service's descriptor.
     #[inline]
     pub fn method(&self) -> u16 {
@@ -61,10 +71,19 @@ impl Incoming {
         codec::decode(self.codec, &self.body, args_shape::<M>).map_err(|e| bad_args::<M>(&e))
     }
 
+    /// The stream of `M`'s arguments, in the form `F`.
+    pub fn stream<M: Method, S, F: Form<S>>(&self) -> Result<S, RpcError> {
+        let received = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let missing = || RpcError::not_executed(Code::Internal, "the call has no stream of arguments");
+        received.and_then(|received| F::incoming(*received, ItemShapes::of_args::<M>())).ok_or_else(missing)
+    }
+
     /// Answers with what the handler returned.
     #[inline]
     pub fn reply<M: Method>(&self, reply: Reply<M::Out, M::Err>) {
         match reply {
+            Ok(out) if M::Form::STREAM => self.answer_stream::<M>(out),
+            Ok(out) if self.answer_segment::<M>(&out) => {}
             Ok(out) => self.write(status::OK, Finish::Ok, &Formed::<M::Out, M::Form>(&out, PhantomData), result_shape::<M>),
             Err(error) => match M::Err::split(error) {
                 Ok(app) => self.write(status::APP_ERROR, Finish::AppError, &app, error_shape::<M>),
@@ -89,15 +108,45 @@ impl Incoming {
             Ok(()) => Some(result_too_large(len, self.max_reply)),
             Err(e) => Some(RpcError::new(Code::Internal, format!("the result cannot be encoded: {e}"))),
         };
-        if failed.is_none() {
+        let mut large = None;
+        if failed.is_none() && len > WHOLE {
+            large = Some(Bytes::from(lent.replies.split_off(start + HEADER)));
+        } else if failed.is_none() {
             end_reply(&mut lent.replies, start);
             lent.keep = lent.replies.len();
         }
         drop(lent);
+        if let Some(tail) = large {
+            with_current(|c| c.aside = Some(Box::new(Aside::Large { status, head: Bytes::new(), tail })));
+        }
         match failed {
             None => with_current(|c| c.finish = Some(finish)),
             Some(error) => self.fail(&error),
         }
+    }
+
+    /// Answers with bytes that are large, without copying them. Says whether they were.
+    #[inline]
+    fn answer_segment<M: Method>(&self, out: &M::Out) -> bool {
+        let mut head = Vec::new();
+        if self.codec != CodecId::Compact || self.oneway {
+            return false;
+        }
+        let Some(tail) = M::Form::segment(out, &mut head) else { return false };
+        let len = head.len() + tail.len();
+        if len > self.max_reply {
+            self.fail(&result_too_large(len, self.max_reply));
+            return true;
+        }
+        let large = Aside::Large { status: status::OK, head: head.into(), tail };
+        with_current(|c| (c.aside, c.finish) = (Some(Box::new(large)), Some(Finish::Ok)));
+        true
+    }
+
+    #[cold]
+    fn answer_stream<M: Method>(&self, out: M::Out) {
+        let Some(stream) = M::Form::outgoing(out, self.codec, ItemShapes::of_result::<M>()) else { return };
+        with_current(|c| (c.aside, c.finish) = (Some(Box::new(Aside::Stream(stream))), Some(Finish::Ok)));
     }
 
     /// Answers with a system error.
@@ -196,7 +245,7 @@ pub(crate) fn write_failure(replies: &mut Vec<u8>, id: u32, error: &RpcError) {
 }
 
 #[cold]
-fn result_too_large(len: usize, max: usize) -> RpcError {
+pub(crate) fn result_too_large(len: usize, max: usize) -> RpcError {
     RpcError::new(Code::ResourceExhausted, format!("the result is {len} bytes, the caller's limit `body` is {max}"))
 }
 
@@ -238,6 +287,10 @@ pub trait Runner: Send {
 pub trait ParkedHandler: Send {
     /// Polls it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Whether it may be dropped when its caller goes away; `None`: as the method says.
+    fn may_be_dropped(&self) -> Option<bool> {
+        None
+    }
 }
 
 struct Slot<P, F, Fut> {

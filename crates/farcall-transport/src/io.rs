@@ -1,9 +1,12 @@
 //! One type for every kind of link.
 
-use std::io::{IoSlice, Result};
+use std::cell::RefCell;
+use std::io::{IoSlice, Read, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -30,6 +33,19 @@ impl Io {
         Io::Boxed(Box::new(link))
     }
 
+    /// Reads what is there right now, without waiting and without asking the runtime, which learns of
+    /// it later. Returns the number of bytes appended, at most 64 KiB; 0 if there are none, at the end,
+    /// after an error and for links that cannot do it: reading as ever tells which.
+    pub fn read_now(&mut self, buf: &mut BytesMut) -> usize {
+        match self {
+            #[cfg(unix)]
+            Io::Tcp(s) => read_socket(&SockRef::from(&*s), buf),
+            #[cfg(unix)]
+            Io::Unix(s) => read_socket(&SockRef::from(&*s), buf),
+            _ => 0,
+        }
+    }
+
     /// The other side's address as errors show it.
     pub fn peer(&self) -> String {
         match self {
@@ -41,6 +57,69 @@ impl Io {
             Io::Memory(_) => "mem".into(),
             Io::Boxed(_) => "stream".into(),
         }
+    }
+}
+
+/// Bytes read at a time by [`Io::read_now`], from a buffer that all connections of a thread share.
+const READ_NOW: usize = 16 << 10;
+
+thread_local! {
+    static CHUNK: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_NOW].into());
+}
+
+#[cfg(unix)]
+fn read_socket(socket: &SockRef<'_>, buf: &mut BytesMut) -> usize {
+    CHUNK.with_borrow_mut(|chunk| {
+        let mut total = 0;
+        while total < 4 * READ_NOW
+            && let Ok(n @ 1..) = (&**socket).read(chunk)
+        {
+            buf.extend_from_slice(&chunk[..n]);
+            total += n;
+            if n < chunk.len() {
+                break;
+            }
+        }
+        total
+    })
+}
+
+impl Io {
+    /// Takes the link from the runtime that it was made on, so that another can have it.
+    pub fn detach(self) -> Result<Detached> {
+        Ok(match self {
+            Io::Tcp(s) => Detached::Tcp(s.into_std()?),
+            Io::Unix(s) => Detached::Unix(s.into_std()?),
+            // It has nothing to do with a runtime, or nothing that is known of here.
+            other => Detached::Whole(other),
+        })
+    }
+}
+
+/// A link on its way from one runtime to another.
+pub enum Detached {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A unix socket.
+    Unix(std::os::unix::net::UnixStream),
+    /// One that stays as it is.
+    Whole(Io),
+}
+
+impl Detached {
+    /// Gives the link to the runtime that this is called on.
+    pub fn attach(self) -> Result<Io> {
+        Ok(match self {
+            Detached::Tcp(s) => Io::Tcp(TcpStream::from_std(s)?),
+            Detached::Unix(s) => Io::Unix(UnixStream::from_std(s)?),
+            Detached::Whole(link) => link,
+        })
+    }
+}
+
+impl From<Io> for Detached {
+    fn from(link: Io) -> Detached {
+        Detached::Whole(link)
     }
 }
 

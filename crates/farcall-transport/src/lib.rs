@@ -12,5 +12,5 @@ mod listen;
 mod memory;
 
 pub use connect::connect;
-pub use io::{ByteLink, Io};
+pub use io::{ByteLink, Detached, Io};
 pub use listen::Listener;

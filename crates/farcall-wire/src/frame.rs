@@ -10,6 +10,10 @@ pub const PREFACE: &[u8; 7] = b"farcall";
 pub const PREFACE_LEN: usize = 8;
 /// Bytes of a frame header.
 pub const HEADER: usize = 12;
+/// A body or item of more bytes is sent in fragments.
+pub const WHOLE: usize = 128 << 10;
+/// Bytes of one fragment: what a small frame waits for at most behind a large body.
+pub const FRAGMENT: usize = 64 << 10;
 /// The largest payload of a frame that is not a carrier of bodies: nobody needs more, and what is
 /// decoded from it takes up to sixteen times the space.
 pub(crate) const CONTROL: usize = 1 << 20;
@@ -40,13 +44,13 @@ pub enum Kind {
     Reply = 0x11,
     /// The caller is gone.
     Cancel = 0x12,
-    /// A piece of a body or a stream item. Not built yet.
+    /// A stream item, or a piece of one or of a body.
     Data = 0x20,
-    /// You may send more. Not built yet.
+    /// You may send more.
     Credit = 0x21,
-    /// The last piece. Not built yet.
+    /// A stream is over.
     End = 0x22,
-    /// A stream broken off. Not built yet.
+    /// A stream broken off.
     Reset = 0x23,
     /// How many sequenced frames arrived. Not built yet.
     Ack = 0x30,
@@ -98,12 +102,14 @@ impl Kind {
 pub mod flags {
     /// An options block stands before the body.
     pub const OPTIONS: u8 = 0x01;
-    /// The body goes on in Data frames. Not built yet.
+    /// The body or item goes on in the next Data frame.
     pub const MORE: u8 = 0x02;
     /// No reply is wanted.
     pub const ONEWAY: u8 = 0x04;
-    /// Items follow in Data frames. Not built yet.
+    /// Items follow in Data frames.
     pub const STREAM: u8 = 0x08;
+    /// The frame is about the results of a call, not its arguments: Data, Credit, End, Reset.
+    pub const RESULTS: u8 = 0x10;
     /// All that a Call may have.
     pub(crate) const CALL: u8 = OPTIONS | MORE | ONEWAY | STREAM | TARGET;
     /// Two bits: what a call is addressed to.

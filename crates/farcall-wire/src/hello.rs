@@ -2,7 +2,8 @@
 
 use farcall_core::{Limits, limits};
 
-use crate::frame::Violation;
+use crate::frame::{Violation, WHOLE};
+use crate::moment::KeyMoment;
 use crate::options::{Ascending, Cursor, put_entry, put_varint};
 use crate::table::MAX_ROWS;
 
@@ -22,22 +23,43 @@ pub struct PeerLimits {
     pub metadata: u32,
     /// Rows of our method table.
     pub bound_methods: u32,
+    /// Open streams of our calls.
+    pub streams: u32,
+    /// Cost of Call frames before its first Credit for the connection.
+    pub credit: u32,
+    /// Bytes of a stream or of a body in fragments, before its first Credit for the call.
+    pub stream_bytes: u32,
+    /// Items of a stream before its first Credit for the call.
+    pub stream_items: u32,
 }
 
 impl PeerLimits {
     /// What every peer takes before its hello. Of frames and rows nobody may take less later: what
     /// was sent before would break a limit that its sender could not know, and cost the link.
-    pub const BEFORE_HELLO: PeerLimits =
-        PeerLimits { frame: limits::FRAME_BEFORE_HELLO as u32, body: 48 << 10, in_flight: 64, metadata: 4 << 10, bound_methods: 256 };
+    pub const BEFORE_HELLO: PeerLimits = PeerLimits {
+        frame: limits::FRAME_BEFORE_HELLO as u32,
+        body: 48 << 10,
+        in_flight: 64,
+        metadata: 4 << 10,
+        bound_methods: 256,
+        streams: 0,
+        credit: 1 << 20,
+        stream_bytes: 64 << 10,
+        stream_items: 16,
+    };
 
-    fn of(limits: &Limits) -> PeerLimits {
+    pub(crate) fn of(limits: &Limits) -> PeerLimits {
         let u32 = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         PeerLimits {
-            frame: u32(limits.body.saturating_add(limits.metadata).saturating_add(limits::FRAME_OVERHEAD)),
+            frame: u32(limits.body.min(WHOLE).saturating_add(limits.metadata).saturating_add(limits::FRAME_OVERHEAD)),
             body: u32(limits.body),
             in_flight: u32(limits.in_flight),
             metadata: u32(limits.metadata),
             bound_methods: u32(limits.bound_methods),
+            streams: u32(limits.streams),
+            credit: u32(limits.credit),
+            stream_bytes: u32(limits.stream_bytes),
+            stream_items: u32(limits.stream_items),
         }
         .sound()
     }
@@ -45,18 +67,23 @@ impl PeerLimits {
     /// Within what the protocol allows, whoever said it.
     fn sound(self) -> PeerLimits {
         let least = PeerLimits::BEFORE_HELLO;
-        let frame = self.frame.max(least.frame);
         PeerLimits {
-            frame,
-            body: self.body.min(frame),
+            frame: self.frame.max(least.frame),
+            body: self.body,
             in_flight: self.in_flight.min(limits::MAX_IN_FLIGHT as u32),
             metadata: self.metadata,
             bound_methods: self.bound_methods.clamp(least.bound_methods, MAX_ROWS as u32),
+            streams: self.streams.min(limits::MAX_IN_FLIGHT as u32),
+            credit: self.credit.max(least.credit),
+            stream_bytes: self.stream_bytes.max(least.stream_bytes),
+            stream_items: self.stream_items.max(least.stream_items),
         }
     }
 
-    fn fields(&self) -> [u32; 5] {
-        [self.frame, self.body, self.in_flight, self.metadata, self.bound_methods]
+    /// In their order in the hello. The two that are 0 count remote objects, which are not built yet.
+    fn fields(&self) -> [u32; 11] {
+        let PeerLimits { frame, body, in_flight, metadata, bound_methods, streams, credit, stream_bytes, stream_items } = *self;
+        [frame, body, in_flight, metadata, bound_methods, streams, 0, 0, credit, stream_bytes, stream_items]
     }
 }
 
@@ -74,6 +101,9 @@ pub struct Hello {
     pub features: u64,
     /// The software, for people: `farcall/0.1.0`.
     pub software: String,
+    /// The record that the sender keeps of calls with an idempotency key, and the time there; `None` if it
+    /// keeps none.
+    pub keys: Option<KeyMoment>,
 }
 
 mod tag {
@@ -82,6 +112,7 @@ mod tag {
     pub(super) const LIMITS: u8 = 6;
     pub(super) const FEATURES: u8 = 9;
     pub(super) const SOFTWARE: u8 = 13;
+    pub(super) const KEYS: u8 = 21;
 }
 
 impl Hello {
@@ -93,6 +124,7 @@ impl Hello {
             limits: PeerLimits::of(limits),
             features: 0,
             software: concat!("farcall/", env!("CARGO_PKG_VERSION")).to_owned(),
+            keys: None,
         }
     }
 
@@ -108,6 +140,9 @@ impl Hello {
             put_entry(&mut out, tag::FEATURES, &self.features.to_le_bytes());
         }
         put_entry(&mut out, tag::SOFTWARE, self.software.as_bytes());
+        if let Some(keys) = &self.keys {
+            put_entry(&mut out, tag::KEYS, &keys.to_bytes());
+        }
         out
     }
 
@@ -115,7 +150,7 @@ impl Hello {
     pub fn decode(payload: &[u8]) -> Result<Hello, Violation> {
         let broken = |what: &str| Violation(format!("the hello's {what} cannot be read"));
         let (mut session, mut incarnation, mut limits) = (None, None, None);
-        let (mut features, mut software) = (0, String::new());
+        let (mut features, mut software, mut keys) = (0, String::new(), None);
         let (mut entries, mut order) = (Cursor(payload), Ascending::default());
         while !entries.0.is_empty() {
             let (tag, value) = entries.entry().ok_or_else(|| broken("last entry"))?;
@@ -128,6 +163,7 @@ impl Hello {
                 tag::LIMITS => limits = Some(decode_limits(value).ok_or_else(|| broken("limits"))?),
                 tag::FEATURES => features = u64::from_le_bytes(value.try_into().map_err(|_| broken("features"))?),
                 tag::SOFTWARE => software = String::from_utf8_lossy(&value[..value.len().min(128)]).into_owned(),
+                tag::KEYS => keys = Some(KeyMoment::from_bytes(value).ok_or_else(|| broken("record of keys"))?),
                 odd if odd % 2 == 1 => {}
                 even => return Err(Violation(format!("hello entry {even} is not known here and may not be skipped"))),
             }
@@ -138,6 +174,7 @@ impl Hello {
             limits: limits.ok_or_else(|| broken("limits"))?,
             features,
             software,
+            keys,
         })
     }
 }
@@ -146,7 +183,17 @@ impl Hello {
 fn decode_limits(value: &[u8]) -> Option<PeerLimits> {
     let mut numbers = Cursor(value);
     let mut next = || numbers.varint().map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-    let said = PeerLimits { frame: next()?, body: next()?, in_flight: next()?, metadata: next()?, bound_methods: next()? };
+    let least = PeerLimits::BEFORE_HELLO;
+    let said = PeerLimits { frame: next()?, body: next()?, in_flight: next()?, metadata: next()?, bound_methods: next()?, ..least };
+    let streams = next().unwrap_or(least.streams);
+    let (_exports, _pipelined) = (next(), next());
+    let said = PeerLimits {
+        streams,
+        credit: next().unwrap_or(least.credit),
+        stream_bytes: next().unwrap_or(least.stream_bytes),
+        stream_items: next().unwrap_or(least.stream_items),
+        ..said
+    };
     Some(said.sound())
 }
 
@@ -156,13 +203,15 @@ mod tests {
 
     #[test]
     fn a_hello_round_trips_and_every_cut_is_refused() {
-        let hello = Hello { features: 5, ..Hello::new([3; 16], 77, &Limits::default()) };
+        let keys = Some(KeyMoment { record: 9, ms: 10 });
+        let hello = Hello { features: 5, keys, ..Hello::new([3; 16], 77, &Limits::default()) };
         let wire = hello.encode();
         assert_eq!(Hello::decode(&wire).unwrap(), hello);
-        for cut in 0..wire.len() - 1 - hello.software.len() - 1 {
+        for cut in 0..wire.len() {
             if let Ok(short) = Hello::decode(&wire[..cut]) {
                 assert_eq!(short.session, hello.session, "cut {cut} reads as another hello");
                 assert!(short.features == 0 || short.features == 5);
+                assert!(short.keys.is_none());
             }
         }
         assert!(Hello::decode(&[]).is_err());
@@ -186,15 +235,19 @@ mod tests {
 
     #[test]
     fn limits_that_nobody_could_keep_are_read_as_the_nearest_sound_ones() {
-        let said = |numbers: [u32; 5]| {
+        let said = |numbers: &[u32]| {
             let mut value = Vec::new();
             numbers.iter().for_each(|&n| put_varint(&mut value, n.into()));
             decode_limits(&value).unwrap().fields()
         };
-        assert_eq!(said([0; 5]), [64 << 10, 0, 0, 0, 256]);
-        assert_eq!(said([u32::MAX; 5]), [u32::MAX, u32::MAX, 65_536, u32::MAX, 65_535]);
-        assert_eq!(said([100_000, 1 << 30, 1, 8192, 300]), [100_000, 100_000, 1, 8192, 300]);
-        let endless = Limits { body: usize::MAX, metadata: usize::MAX, bound_methods: usize::MAX, ..Limits::default() };
-        assert_eq!(PeerLimits::of(&endless).fields(), [u32::MAX, u32::MAX, 65_536, u32::MAX, 65_535]);
+        let least = [64 << 10, 0, 0, 0, 256, 0, 0, 0, 1 << 20, 64 << 10, 16];
+        assert_eq!(said(&[0; 11]), least);
+        assert_eq!(said(&[0; 5]), least, "what is not said has its starting value");
+        let most = u32::MAX;
+        assert_eq!(said(&[most; 11]), [most, most, 65_536, most, 65_535, 65_536, 0, 0, most, most, most]);
+        assert_eq!(said(&[100_000, 1 << 30, 1, 8192, 300, 9])[..6], [100_000, 1 << 30, 1, 8192, 300, 9]);
+        let huge = usize::MAX;
+        let endless = Limits { body: huge, metadata: huge, bound_methods: huge, streams: huge, credit: huge, ..Limits::default() };
+        assert_eq!(PeerLimits::of(&endless).fields()[..6], [most, most, 65_536, most, 65_535, 65_536]);
     }
 }

@@ -1,6 +1,8 @@
 //! The calls the peer made: its rows translated to our methods, which of its calls are running, and
 //! how many it may still make.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use farcall_core::{Code, Limits, RpcError, compact};
 
@@ -8,6 +10,7 @@ use crate::failure::{Failure, cut};
 use crate::frame::{Frame, HEADER, Header, Kind, Violation, flags, status};
 use crate::hello::PeerLimits;
 use crate::options::CallOptions;
+use crate::outbound::{CALL_COST, STOP, Streams};
 use crate::outbuf::OutBuf;
 use crate::table::{Bind, Catalogue, MAX_ROWS, Texts, Verdict, agree};
 
@@ -26,13 +29,21 @@ pub struct Request {
     pub deadline: Option<u32>,
     /// Metadata, trace and codec.
     pub options: CallOptions,
-    /// The encoded arguments.
+    /// The encoded arguments, or their first piece.
     pub body: Bytes,
+    /// The rest of the body follows: hand the request to [`Inbound::hold`] until it is whole.
+    pub more: bool,
+    /// What flows beside the call.
+    pub streams: Streams,
+    /// What it took of the connection's credit, for [`Inbound::taken`].
+    pub cost: u32,
+    /// When it was read, on the driver's clock: what its deadline counts from.
+    pub read_at: u64,
 }
 
 #[derive(Debug)]
 enum Row {
-    Method { service: u32, method: u16, oneway: bool },
+    Method { service: u32, method: u16, oneway: bool, streams: Streams },
     Refused(Verdict),
 }
 
@@ -54,14 +65,36 @@ pub struct Inbound {
     /// Slots that a caller who keeps to our limits may use.
     slots: usize,
     draining: bool,
+    /// Calls whose bodies are not whole.
+    partial: HashMap<u32, Request>,
+    /// Of the credit of the connection: cost of the calls that were taken, and what we gave.
+    taken: u64,
+    granted: u64,
+    window: u64,
 }
+
+/// The token of a call that is not parked but whose number is in use.
+const NO_TOKEN: usize = usize::MAX;
 
 impl Inbound {
     /// Nothing bound, nothing running.
     pub fn new(limits: Limits) -> Inbound {
         // A caller that did not have our hello yet kept to the first limits.
         let slots = limits.in_flight.max(PeerLimits::BEFORE_HELLO.in_flight as usize);
-        Inbound { rows: Vec::new(), parked: Vec::new(), running: 0, accepted: 0, limits, slots, draining: false }
+        let window = PeerLimits::of(&limits).credit.into();
+        Inbound {
+            rows: Vec::new(),
+            parked: Vec::new(),
+            running: 0,
+            accepted: 0,
+            limits,
+            slots,
+            draining: false,
+            partial: HashMap::new(),
+            taken: 0,
+            granted: window,
+            window,
+        }
     }
 
     /// A Bind frame: looks the rows up and answers with Bound.
@@ -93,7 +126,7 @@ impl Inbound {
                 Err(e) => Err((e.code(), texts.cut(e.message()))),
             };
             self.rows.push(match agreed {
-                Ok((service, method)) => Row::Method { service, method, oneway: wanted.bits & 1 == 1 },
+                Ok((service, method)) => Row::Method { service, method, oneway: wanted.bits & 1 == 1, streams: wanted.streams() },
                 Err((code, message)) => {
                     let verdict = Verdict { row, code: code as u8, message };
                     verdicts.push(verdict.clone());
@@ -112,16 +145,17 @@ impl Inbound {
     /// A Call frame. What cannot run is answered at once; what can is returned and counts as running
     /// until [`finished`](Inbound::finished).
     #[inline]
-    pub fn on_call(&mut self, frame: Frame, out: &mut OutBuf) -> Result<Option<Request>, Violation> {
-        let Header { flags: bits, aux: row, id, .. } = frame.header;
+    pub fn on_call(&mut self, frame: Frame, now: u64, out: &mut OutBuf) -> Result<Option<Request>, Violation> {
+        let Header { flags: bits, aux: row, id, len, .. } = frame.header;
+        let cost = CALL_COST as u32 + len;
         let mut body = frame.payload;
         let oneway = bits & flags::ONEWAY != 0;
         if self.draining {
             // Later than the number in our GoAway: its sender knows that it was not executed.
             return Ok(None);
         }
-        let slot = (id & 0xffff) as usize;
-        if !oneway && (slot >= self.slots || self.parked.get(slot).is_some_and(|p| p.is_some())) {
+        let (slot, more) = ((id & 0xffff) as usize, bits & flags::MORE != 0);
+        if (!oneway || more) && (slot >= self.slots || self.parked.get(slot).is_some_and(|p| p.is_some())) {
             return Err(bad_slot(id, self.slots));
         }
         let Some(deadline) = body.first_chunk::<4>().map(|d| u32::from_le_bytes(*d)) else {
@@ -131,52 +165,101 @@ impl Inbound {
         if bits & !flags::CALL != 0 {
             return Err(Violation(format!("a call with flags {bits:#04x}, which are not in this protocol version")));
         }
-        let (service, method) = match self.rows.get(row as usize) {
-            Some(Row::Method { service, method, oneway: declared })
-                if *declared == oneway && bits & !(flags::OPTIONS | flags::ONEWAY) == 0 =>
+        let (service, method, streams) = match self.rows.get(row as usize) {
+            Some(Row::Method { service, method, oneway: declared, streams })
+                if *declared == oneway && streams.args == (bits & flags::STREAM != 0) && bits & flags::TARGET == 0 =>
             {
-                (*service, *method)
+                (*service, *method, *streams)
             }
             other => {
                 let error = refusal(bits, row, other)?;
                 self.accepted += 1;
-                return Ok(self.refuse(id, oneway, &error, out));
+                return Ok(self.refuse(id, bits, cost, &error, out));
             }
         };
         // From here on it is a call by the rules, whether it can be run or not: it has a number.
         self.accepted += 1;
         if self.running >= self.limits.in_flight {
             let why = format!("{} calls of this connection are running here, the limit `in_flight`", self.running);
-            return Ok(self.refuse(id, oneway, &RpcError::not_executed(Code::ResourceExhausted, why), out));
+            return Ok(self.refuse(id, bits, cost, &RpcError::not_executed(Code::ResourceExhausted, why), out));
         }
         let options = match bits & flags::OPTIONS {
             0 => CallOptions::default(),
             _ => match CallOptions::take(&mut body, self.limits.metadata) {
                 Ok(options) => options,
-                Err(error) => return Ok(self.refuse(id, oneway, &error, out)),
+                Err(error) => return Ok(self.refuse(id, bits, cost, &error, out)),
             },
         };
         if body.len() > self.limits.body {
             let why = format!("the arguments are {} bytes, the limit `body` is {}", body.len(), self.limits.body);
-            return Ok(self.refuse(id, oneway, &RpcError::not_executed(Code::ResourceExhausted, why), out));
+            return Ok(self.refuse(id, bits, cost, &RpcError::not_executed(Code::ResourceExhausted, why), out));
         }
         self.running += 1;
         let deadline = (deadline != 0).then_some(deadline);
-        Ok(Some(Request { id, oneway, service, method, deadline, options, body }))
+        Ok(Some(Request { id, oneway, service, method, deadline, options, body, more, streams, cost, read_at: now }))
     }
 
     #[cold]
-    fn refuse(&mut self, id: u32, oneway: bool, error: &RpcError, out: &mut OutBuf) -> Option<Request> {
-        if !oneway {
-            reply_failure(out, id, error);
+    fn refuse(&mut self, id: u32, bits: u8, cost: u32, error: &RpcError, out: &mut OutBuf) -> Option<Request> {
+        self.taken(cost);
+        match (bits & flags::ONEWAY != 0, bits & flags::MORE != 0) {
+            (false, _) => reply_failure(out, id, error),
+            (true, true) => stop_args(out, id, error),
+            (true, false) => {}
         }
         None
+    }
+
+    /// Refuses the call that is held under this number, if there is one.
+    #[cold]
+    pub fn refuse_held(&mut self, id: u32, error: &RpcError, out: &mut OutBuf) -> bool {
+        let Some(request) = self.held(id) else { return false };
+        let bits = flags::MORE | if request.oneway { flags::ONEWAY } else { 0 };
+        self.finished(id, request.oneway);
+        self.refuse(id, bits, request.cost, error, out);
+        true
     }
 
     /// A withdrawn call: it has a number and nothing else.
     pub fn on_void(&mut self) {
         // What we said in our GoAway stands.
         self.accepted += !self.draining as u64;
+    }
+
+    /// Keeps a call whose body is not whole; its number is in use.
+    pub fn hold(&mut self, request: Request) {
+        self.park(request.id, NO_TOKEN);
+        self.partial.insert(request.id, request);
+    }
+
+    /// The call that was held under this number, if there is one. Its body is as it was.
+    pub fn held(&mut self, id: u32) -> Option<Request> {
+        let request = self.partial.remove(&id)?;
+        // A two-way call's number stays in use until it is parked otherwise, or answered.
+        if request.oneway {
+            self.parked[(id & 0xffff) as usize] = None;
+        }
+        Some(request)
+    }
+
+    /// A call left the queue to its handler, or was refused: its cost may be spent again.
+    #[inline]
+    pub fn taken(&mut self, cost: u32) {
+        self.taken += u64::from(cost);
+    }
+
+    /// Gives the peer new credit for calls if half of what it had is used.
+    #[inline]
+    pub fn return_credit(&mut self, out: &mut OutBuf) {
+        if self.taken + self.window - self.granted >= self.window / 2 {
+            self.granted = self.taken + self.window;
+            out.frame(Header::new(Kind::Credit, 0, 0, 0), &[&self.granted.to_le_bytes(), &[0; 8]]);
+        }
+    }
+
+    /// A call's number stays in use although its handler has ended, or is kept elsewhere.
+    pub fn occupy(&mut self, id: u32) {
+        self.park(id, NO_TOKEN);
     }
 
     /// A call could not end at once: the driver keeps it under `token`.
@@ -190,7 +273,7 @@ impl Inbound {
 
     /// A Cancel frame: the token of the call it means, if that still runs.
     pub fn on_cancel(&self, id: u32) -> Option<usize> {
-        self.parked.get((id & 0xffff) as usize).copied().flatten().filter(|p| p.id == id).map(|p| p.token)
+        self.parked.get((id & 0xffff) as usize).copied().flatten().filter(|p| p.id == id && p.token != NO_TOKEN).map(|p| p.token)
     }
 
     /// A call has ended and, if it was two-way, its reply is queued.
@@ -231,12 +314,11 @@ fn refusal(bits: u8, row: u16, found: Option<&Row>) -> Result<RpcError, Violatio
     match (bits & flags::TARGET, found) {
         (flags::TARGET_OBJECT, _) => unbuilt("calls on remote objects"),
         (flags::TARGET_ANSWER, _) => unbuilt("calls on results that are not there yet"),
-        _ if bits & flags::MORE != 0 => unbuilt("bodies in fragments"),
-        _ if bits & flags::STREAM != 0 => unbuilt("streams"),
         (flags::TARGET_METHOD, Some(Row::Refused(verdict))) => Ok(verdict.to_error()),
-        (flags::TARGET_METHOD, Some(Row::Method { .. })) => {
-            Ok(RpcError::not_executed(Code::FailedPrecondition, "one side calls this method one-way, the other two-way"))
-        }
+        (flags::TARGET_METHOD, Some(Row::Method { .. })) => Ok(RpcError::not_executed(
+            Code::FailedPrecondition,
+            "the call is one-way or has a stream of arguments, and its binding says otherwise",
+        )),
         (flags::TARGET_METHOD, None) => Err(Violation(format!("a call on row {row}, which is not bound"))),
         _ => Err(Violation(format!("a call with flags {bits:#04x}, which are not in this protocol version"))),
     }
@@ -270,6 +352,12 @@ pub fn begin_reply(out: &mut Vec<u8>, id: u32, status: u16) -> usize {
 pub fn end_reply(out: &mut [u8], start: usize) {
     let len = (out.len() - start - HEADER) as u32;
     out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+/// Tells the caller of a call without a reply to send no more of it.
+#[cold]
+fn stop_args(out: &mut OutBuf, id: u32, error: &RpcError) {
+    out.frame(Header::new(Kind::Reset, 0, STOP, id), &[&Failure::from_error(error).encode()]);
 }
 
 /// Queues a Reply that is a system error.

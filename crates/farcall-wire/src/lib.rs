@@ -12,6 +12,7 @@ mod failure;
 mod frame;
 mod hello;
 mod inbound;
+mod moment;
 mod options;
 mod outbound;
 mod outbuf;
@@ -19,11 +20,14 @@ mod session;
 mod table;
 
 pub use failure::Failure;
-pub use frame::{Frame, HEADER, Header, Kind, PREFACE, PREFACE_LEN, Preface, VERSION, Violation, flags, get_frame, read_room, status};
+pub use frame::{
+    FRAGMENT, Frame, HEADER, Header, Kind, PREFACE, PREFACE_LEN, Preface, VERSION, Violation, WHOLE, flags, get_frame, read_room, status,
+};
 pub use hello::{Hello, PeerLimits, SessionId};
 pub use inbound::{Inbound, Request, begin_reply, end_reply, reply_failure};
-pub use options::{CallOptions, tag};
-pub use outbound::{Answer, Body, CallId, GoAway, NEVER, Outbound, Start, Waiting};
+pub use moment::KeyMoment;
+pub use options::{CallKey, CallOptions, tag};
+pub use outbound::{Answer, Body, CallId, Delivered, GoAway, Item, NEVER, Outbound, Receiver, Sendable, Sender, Start, Streams, Waiting};
 pub use outbuf::OutBuf;
 pub use session::{Session, control};
 pub use table::{Bind, BindRow, Catalogue, Verdict};

@@ -1,11 +1,13 @@
-//! Optional parts of a call: metadata, trace, codec. Nothing of it is sent when absent.
+//! Optional parts of a call: metadata, trace, codec, idempotency key. Nothing of it is sent when absent.
 //!
 //! The block is a varint length and then `tag u8 | length varint | value` entries in ascending order
 //! of their tags. A receiver skips an unknown odd tag and refuses a call with an unknown even one.
 
 use bytes::Bytes;
 use farcall_core::codec::CodecId;
-use farcall_core::{Code, Metadata, RpcError, Trace, compact};
+use farcall_core::{Code, Metadata, RpcError, Trace, compact, limits};
+
+use crate::moment::KeyMoment;
 
 /// Tags of the options block and of Hello fields.
 pub mod tag {
@@ -19,10 +21,12 @@ pub mod tag {
     pub const CODEC: u8 = 4;
     /// Timestamps of a sampled call. Not built yet; skipped.
     pub const TIMES: u8 = 5;
-    /// Idempotency key. Not built yet.
+    /// Idempotency key, 1 to 64 bytes.
     pub const KEY: u8 = 6;
     /// Compression of the body. Not built yet.
     pub const COMPRESSION: u8 = 8;
+    /// An earlier attempt with the same key may have run: not before this moment, 16 bytes.
+    pub const ATTEMPTED: u8 = 10;
 }
 
 /// The options of one call.
@@ -34,13 +38,24 @@ pub struct CallOptions {
     pub trace: Option<Trace>,
     /// The codec of arguments, result and error.
     pub codec: CodecId,
+    /// The idempotency key, if any; boxed because few calls have one.
+    pub key: Option<Box<CallKey>>,
+}
+
+/// The idempotency key of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallKey {
+    /// 1 to 64 bytes.
+    pub bytes: Box<[u8]>,
+    /// When the first attempt with it that may have run was sent, if there was one.
+    pub attempted: Option<KeyMoment>,
 }
 
 impl CallOptions {
     /// Whether no block is needed.
     #[inline]
     pub fn is_default(&self) -> bool {
-        self.metadata.is_none() && self.trace.is_none() && self.codec == CodecId::Compact
+        self.metadata.is_none() && self.trace.is_none() && self.codec == CodecId::Compact && self.key.is_none()
     }
 
     /// The block with its length, empty if none is needed.
@@ -57,6 +72,12 @@ impl CallOptions {
         }
         if self.codec != CodecId::Compact {
             put_entry(&mut entries, tag::CODEC, &[self.codec as u8]);
+        }
+        if let Some(key) = &self.key {
+            put_entry(&mut entries, tag::KEY, &key.bytes);
+            if let Some(attempted) = &key.attempted {
+                put_entry(&mut entries, tag::ATTEMPTED, &attempted.to_bytes());
+            }
         }
         let mut out = Vec::with_capacity(entries.len() + 4);
         put_varint(&mut out, entries.len() as u64);
@@ -106,7 +127,16 @@ impl CallOptions {
                 _ => return refuse(Code::InvalidArgument, format!("a codec's number is one byte, not {}", value.len())),
             },
             tag::REFS => return refuse(Code::Unimplemented, "object references are not built in this version".into()),
-            tag::KEY => return refuse(Code::Unimplemented, "idempotency keys are not built in this version".into()),
+            tag::KEY if (1..=limits::KEY).contains(&value.len()) => {
+                self.key = Some(Box::new(CallKey { bytes: value.into(), attempted: None }));
+            }
+            tag::KEY => {
+                return refuse(Code::InvalidArgument, format!("an idempotency key is 1 to {} bytes, not {}", limits::KEY, value.len()));
+            }
+            tag::ATTEMPTED => match (&mut self.key, KeyMoment::from_bytes(value)) {
+                (Some(key), Some(moment)) => key.attempted = Some(moment),
+                _ => return refuse(Code::InvalidArgument, "the option `attempted` is 16 bytes and stands behind a key".into()),
+            },
             tag::COMPRESSION => return refuse(Code::Unimplemented, "compression is not built in this version".into()),
             odd if odd % 2 == 1 => {}
             even => return refuse(Code::Unimplemented, format!("call option {even} is not known here and may not be skipped")),
@@ -188,7 +218,12 @@ mod tests {
     fn sample() -> CallOptions {
         let mut metadata = Metadata::default();
         metadata.set("tenant", "blue").unwrap();
-        CallOptions { metadata: Some(metadata), trace: Some(Trace { trace_id: [7; 16], span_id: [9; 8], flags: 1 }), codec: CodecId::Json }
+        CallOptions {
+            metadata: Some(metadata),
+            trace: Some(Trace { trace_id: [7; 16], span_id: [9; 8], flags: 1 }),
+            codec: CodecId::Json,
+            key: Some(Box::new(CallKey { bytes: b"order-17"[..].into(), attempted: Some(KeyMoment { record: 7, ms: 8 }) })),
+        }
     }
 
     #[test]
@@ -219,7 +254,7 @@ mod tests {
             Bytes::from(out)
         };
         assert!(CallOptions::take(&mut block(77), 1000).is_ok());
-        for (tag, name) in [(2, "object references"), (6, "idempotency keys"), (8, "compression"), (78, "option 78")] {
+        for (tag, name) in [(2, "object references"), (8, "compression"), (78, "option 78")] {
             let e = CallOptions::take(&mut block(tag), 1000).unwrap_err();
             assert!(e.message().contains(name), "{e}");
             assert_eq!((e.code(), e.certainty()), (Code::Unimplemented, farcall_core::Certainty::NotExecuted));
@@ -250,6 +285,17 @@ mod tests {
         let e = refused(&[(tag::CODEC, &[9])]);
         assert!(e.message().contains("codec number 9") && e.code() == Code::Unimplemented, "{e}");
         assert_eq!(refused(&[(tag::CODEC, &[])]).code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_key_has_a_length_and_an_earlier_attempt_has_a_key() {
+        for key in [&[][..], &[7; 65]] {
+            let e = refused(&[(tag::KEY, key)]);
+            assert!(e.message().contains(&format!("1 to 64 bytes, not {}", key.len())) && e.code() == Code::InvalidArgument, "{e}");
+        }
+        for entries in [&[(tag::ATTEMPTED, &[0; 16][..])][..], &[(tag::KEY, b"k"), (tag::ATTEMPTED, &[0; 15])]] {
+            assert!(refused(entries).message().contains("`attempted`"));
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! The calls we made: a slot for each that awaits its reply, our side of the method table, and the
-//! frames on their way out.
+//! The calls we made: a slot for each that awaits its reply, our side of the method table, the
+//! frames on their way out, and what flows beside calls (`flows.rs`).
 //!
 //! Slots are an array and a call's number is `generation << 16 | slot`. A slot whose caller went
 //! away is kept until the reply arrives: every two-way call gets exactly one, so that a late reply
 //! can never be taken for another call's.
+
+mod flows;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,10 +16,13 @@ use farcall_core::limits::MAX_IN_FLIGHT;
 use farcall_core::{Certainty, Code, RpcError, ServiceDescriptor, Stage};
 
 use crate::failure::{Failure, cut};
-use crate::frame::{CONTROL, HEADER, Header, Kind, Violation, flags, status};
+use crate::frame::{CONTROL, FRAGMENT, HEADER, Header, Kind, Violation, WHOLE, flags, status};
 use crate::hello::PeerLimits;
 use crate::outbuf::OutBuf;
 use crate::table::{Bind, MAX_ROWS, VERDICT_TEXT, Verdict};
+pub(crate) use flows::STOP;
+pub use flows::{Delivered, Item, Receiver, Sendable, Sender};
+use flows::{Flow, Flows, Totals};
 
 /// A call without a deadline expires then.
 pub const NEVER: u64 = u64::MAX;
@@ -30,6 +35,11 @@ const KIND_AT: usize = 4;
 const MARKS: usize = 128;
 /// Bytes that may be sent before the peer's hello.
 const BYTES_BEFORE_HELLO: u64 = 1 << 20;
+/// What a Call frame costs of the connection's credit beside its payload: it takes memory however
+/// small it is.
+pub(crate) const CALL_COST: u64 = 64;
+/// The end of a frame whose last piece is not queued yet.
+const NOT_YET: u64 = u64::MAX;
 
 /// The number of a call: generation and slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +58,8 @@ pub enum Answer {
     Ok(Bytes),
     /// The application error's bytes.
     AppError(Bytes),
+    /// A stream of results.
+    Stream(Receiver),
     /// A system error.
     Failed(RpcError),
 }
@@ -81,6 +93,17 @@ pub struct Start<'a> {
     pub options: &'a [u8],
     /// The encoded arguments.
     pub body: Body<'a>,
+    /// What flows beside the call.
+    pub streams: Streams,
+}
+
+/// Which directions of a call are streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Streams {
+    /// Items follow the arguments.
+    pub args: bool,
+    /// The result is a stream.
+    pub results: bool,
 }
 
 /// Whom to tell that a call has ended; a `std::task::Waker` in the driver, anything in a test.
@@ -98,6 +121,12 @@ enum State<W> {
     Expired(RpcError),
     /// Ended; the caller has not looked yet.
     Done(Answer),
+    /// Answered with a stream that is not over; the caller has not looked yet.
+    Opened(Receiver),
+    /// The caller has the stream, which is not over.
+    Streaming,
+    /// A one-way call whose body is not sent yet.
+    Sending,
 }
 
 #[derive(Debug)]
@@ -114,6 +143,28 @@ struct Slot<W> {
     end: u64,
     /// Bytes of small frames before it since the buffer was last taken; for withdrawing.
     small_at: usize,
+    /// What it took of the connection's credit.
+    cost: u32,
+    /// Its result must be a stream.
+    results: bool,
+}
+
+impl<W> Slot<W> {
+    fn new(state: State<W>) -> Slot<W> {
+        Slot {
+            generation: 0,
+            state,
+            number: 0,
+            queued_at: 0,
+            expires: NEVER,
+            deadline: NEVER,
+            start: 0,
+            end: 0,
+            small_at: 0,
+            cost: 0,
+            results: false,
+        }
+    }
 }
 
 /// What a GoAway frame says.
@@ -159,11 +210,17 @@ pub struct Outbound<W> {
     /// Set once nothing more can be sent.
     closed: Option<RpcError>,
     peer_name: String,
+    /// Of the connection, for Call frames: what the peer gave, and what they cost.
+    credit: u64,
+    spent: u64,
+    /// What we give to every flow at its beginning.
+    window: Totals,
+    flows: Flows<W>,
 }
 
 impl<W> Outbound<W> {
-    /// Nothing called yet.
-    pub fn new() -> Outbound<W> {
+    /// Nothing called yet. The limits are ours.
+    pub fn new(ours: &PeerLimits) -> Outbound<W> {
         Outbound {
             slots: Vec::new(),
             free: NO_SLOT,
@@ -183,12 +240,17 @@ impl<W> Outbound<W> {
             established: false,
             closed: None,
             peer_name: String::new(),
+            credit: PeerLimits::BEFORE_HELLO.credit.into(),
+            spent: 0,
+            window: Totals { bytes: ours.stream_bytes.into(), items: ours.stream_items.into() },
+            flows: Flows::default(),
         }
     }
 
     /// The peer's hello is here: its limits hold from now on.
     pub fn established(&mut self, limits: PeerLimits, peer_name: String) {
         self.peer = limits;
+        self.credit = self.credit.max(limits.credit.into());
         self.established = true;
         self.peer_name = peer_name;
     }
@@ -276,43 +338,75 @@ impl<W> Outbound<W> {
     #[inline]
     pub fn start(&mut self, now: u64, call: Start<'_>, waiting: Waiting<W>) -> Result<CallId, RpcError> {
         self.check(&call)?;
+        let deadline = call.deadline.unwrap_or(NEVER);
+        let results = call.streams.results;
+        let index = self.take_slot(State::Waiting(waiting))?;
+        let (start, small_at) = (self.appended, self.out.small_len());
+        let id = self.id(index);
+        let (cost, whole) = self.queue_call(id.0, 0, call);
+        let expires = now.saturating_add(deadline);
+        let end = if whole { self.appended } else { NOT_YET };
+        let number = self.calls;
+        let slot = &mut self.slots[index];
+        (slot.number, slot.queued_at, slot.expires, slot.deadline) = (number, now, expires, deadline);
+        (slot.start, slot.end, slot.small_at, slot.cost, slot.results) = (start, end, small_at, cost, results);
+        self.earliest = self.earliest.min(expires);
+        Ok(id)
+    }
+
+    fn id(&self, index: usize) -> CallId {
+        CallId((self.slots[index].generation as u32) << 16 | index as u32)
+    }
+
+    /// A free slot, in use from now on.
+    #[inline]
+    fn take_slot(&mut self, state: State<W>) -> Result<usize, RpcError> {
         if self.used >= (self.peer.in_flight as usize).min(MAX_IN_FLIGHT) {
             let why = format!("{} calls in flight on this connection, the limit `in_flight`; wait for some to end", self.used);
             return Err(RpcError::not_sent(Code::ResourceExhausted, why).with_stage(Stage::ClientQueue));
         }
-        let deadline = call.deadline.unwrap_or(NEVER);
-        let expires = now.saturating_add(deadline);
-        let (start, small_at) = (self.appended, self.out.small_len());
-        self.calls += 1;
-        let (number, free) = (self.calls, self.free);
-        let slot =
-            Slot { generation: 0, state: State::Waiting(waiting), number, queued_at: now, expires, deadline, start, end: 0, small_at };
-        let index = match self.slots.get_mut(free as usize) {
+        self.used += 1;
+        let free = self.free;
+        match self.slots.get_mut(free as usize) {
             Some(reused) => {
                 let State::Free(next) = reused.state else { return Err(broken_free_list()) };
                 self.free = next;
-                *reused = Slot { generation: reused.generation, ..slot };
-                free as usize
+                reused.state = state;
+                Ok(free as usize)
             }
             None => {
-                self.slots.push(slot);
-                self.slots.len() - 1
+                self.slots.push(Slot::new(state));
+                Ok(self.slots.len() - 1)
             }
-        };
-        self.used += 1;
-        self.earliest = self.earliest.min(expires);
-        let id = CallId((self.slots[index].generation as u32) << 16 | index as u32);
-        self.queue_call(id.0, 0, call);
-        self.slots[index].end = self.appended;
-        Ok(id)
+        }
     }
 
     /// Queues a one-way call. Nothing comes back; the return says that it is queued.
     pub fn start_oneway(&mut self, call: Start<'_>) -> Result<(), RpcError> {
         self.check(&call)?;
-        self.calls += 1;
-        self.queue_call(0, flags::ONEWAY, call);
+        if self.fits(&call) {
+            self.queue_call(0, flags::ONEWAY, call);
+            return Ok(());
+        }
+        // Its fragments need a number to be told by.
+        let index = self.take_slot(State::Sending)?;
+        let id = self.id(index);
+        self.queue_call(id.0, flags::ONEWAY, call);
         Ok(())
+    }
+
+    /// Whether a call goes in one frame.
+    #[inline]
+    fn fits(&self, call: &Start<'_>) -> bool {
+        call.body.len() <= WHOLE && 4 + call.options.len() + call.body.len() <= self.peer.frame as usize
+    }
+
+    /// Whether there is credit for a call of this size; if not, one that waits is told by
+    /// [`on_credit`](Outbound::on_credit).
+    #[inline]
+    pub fn has_credit(&self, call: &Start<'_>) -> bool {
+        let payload = 4 + call.options.len() + call.body.len().min(WHOLE);
+        self.spent + CALL_COST + payload as u64 <= self.credit
     }
 
     #[inline]
@@ -328,9 +422,8 @@ impl<W> Outbound<W> {
             let why = format!("the metadata is {} bytes, the provider's limit `metadata` is {}", call.options.len(), self.peer.metadata);
             return Err(RpcError::not_sent(Code::ResourceExhausted, why).with_stage(Stage::Encode));
         }
-        let payload = 4 + call.options.len() + call.body.len();
-        if payload > self.peer.frame as usize || !self.has_room(payload) {
-            return Err(self.no_room(payload));
+        if !self.established || call.streams != Streams::default() {
+            self.check_rare(call)?;
         }
         if call.row as usize >= self.rows {
             return Err(RpcError::not_sent(Code::Internal, format!("row {} of the method table is not bound", call.row)));
@@ -341,13 +434,21 @@ impl<W> Outbound<W> {
         }
     }
 
+    /// What holds before the peer's hello, and for streams.
     #[cold]
-    fn no_room(&self, payload: usize) -> RpcError {
-        let why = match payload > self.peer.frame as usize {
-            true => format!("the call's frame has {payload} bytes, the provider's limit for frames is {}", self.peer.frame),
-            false => format!("{BYTES_BEFORE_HELLO} bytes are queued, more must wait for the provider's hello"),
-        };
-        RpcError::not_sent(Code::ResourceExhausted, why).with_stage(Stage::Encode)
+    fn check_rare(&self, call: &Start<'_>) -> Result<(), RpcError> {
+        let refuse = |why: String| Err(RpcError::not_sent(Code::ResourceExhausted, why).with_stage(Stage::Encode));
+        if !self.has_room(4 + call.options.len() + call.body.len()) {
+            return refuse(format!("{BYTES_BEFORE_HELLO} bytes are queued, more must wait for the provider's hello"));
+        }
+        if call.streams == Streams::default() {
+            return Ok(());
+        }
+        if call.streams.args && !self.fits(call) {
+            let why = format!("arguments beside a stream must fit one frame, {WHOLE} bytes, and these are {}", call.body.len());
+            return refuse(format!("{why}; send them as items of the stream"));
+        }
+        self.check_streams()
     }
 
     fn check_row(&self, row: u16) -> Result<(), RpcError> {
@@ -357,20 +458,44 @@ impl<W> Outbound<W> {
         }
     }
 
+    /// Queues the frame of a call. Returns what it cost of the connection's credit, and whether it is
+    /// the whole of it.
     #[inline]
-    fn queue_call(&mut self, id: u32, extra: u8, call: Start<'_>) {
-        let bits = extra | if call.options.is_empty() { 0 } else { flags::OPTIONS };
-        let header = Header::new(Kind::Call, bits, call.row, id);
+    fn queue_call(&mut self, id: u32, extra: u8, call: Start<'_>) -> (u32, bool) {
+        self.calls += 1;
+        let whole = self.fits(&call);
+        let mut bits = extra | if call.options.is_empty() { 0 } else { flags::OPTIONS };
+        bits |= if call.streams.args { flags::STREAM } else { 0 };
         // 0 means no deadline, so the shortest one that can be said is a millisecond; one beyond what
         // can be said (49 days) is kept by this side alone.
         let deadline = call.deadline.map_or(0, |ms| u32::try_from(ms.max(1)).unwrap_or(0)).to_le_bytes();
+        let before = self.appended;
+        let header = Header::new(Kind::Call, bits, call.row, id);
         match call.body {
+            _ if !whole => self.queue_first_piece(header, &[&deadline, call.options], call.body),
             Body::Copy(body) => self.queue(header, &[&deadline, call.options, body]),
-            Body::Segment(body) => {
-                self.appended += (HEADER + deadline.len() + call.options.len() + body.len()) as u64;
-                self.out.frame_with_segment(header, &[&deadline, call.options], body);
-            }
+            Body::Segment(body) => self.queue_segment(header, &[&deadline, call.options], body),
         }
+        let cost = CALL_COST + (self.appended - before) - HEADER as u64;
+        self.spent += cost;
+        (cost as u32, whole)
+    }
+
+    #[cold]
+    fn queue_first_piece(&mut self, header: Header, parts: &[&[u8]], body: Body<'_>) {
+        let mut body = match body {
+            Body::Copy(body) => Bytes::copy_from_slice(body),
+            Body::Segment(body) => body,
+        };
+        let room = self.peer.frame as usize - parts.iter().map(|p| p.len()).sum::<usize>().min(self.peer.frame as usize);
+        let first = body.split_to(room.min(FRAGMENT).min(body.len()));
+        self.queue_segment(Header { flags: header.flags | flags::MORE, ..header }, parts, first);
+        self.send_body(Flow::args(header.id), body);
+    }
+
+    fn queue_segment(&mut self, header: Header, parts: &[&[u8]], body: Bytes) {
+        self.appended += (HEADER + parts.iter().map(|p| p.len()).sum::<usize>() + body.len()) as u64;
+        self.out.frame_with_segment(header, parts, body);
     }
 
     /// Queues any frame.
@@ -397,6 +522,10 @@ impl<W> Outbound<W> {
                 answer
             }
             State::Expired(error) => Answer::Failed(error),
+            State::Opened(stream) => {
+                slot.state = State::Streaming;
+                Answer::Stream(stream)
+            }
             other => {
                 slot.state = other;
                 Answer::Failed(RpcError::new(Code::Internal, "this call has ended before"))
@@ -412,39 +541,143 @@ impl<W> Outbound<W> {
         self.used -= 1;
     }
 
-    /// A reply came. Returns whom to wake.
+    fn slot(&mut self, id: CallId) -> Option<&mut Slot<W>> {
+        self.slots.get_mut(id.slot()).filter(|s| (s.generation as u32) == id.0 >> 16)
+    }
+
+    /// A reply came. Appends whom to wake.
     #[inline]
-    pub fn on_reply(&mut self, header: Header, body: Bytes) -> Result<Waiting<W>, Violation> {
+    pub fn on_reply(&mut self, header: Header, body: Bytes, wake: &mut Vec<W>) -> Result<(), Violation> {
         let id = CallId(header.id);
-        if header.flags != 0 {
-            return Err(bad_reply_flags(header.flags));
+        match header.flags {
+            0 => self.answered(id, header.aux, body, wake),
+            _ => self.reply_begins(header, body, wake),
         }
+    }
+
+    /// A reply whose body goes on, or after which items follow.
+    #[cold]
+    fn reply_begins(&mut self, header: Header, body: Bytes, wake: &mut Vec<W>) -> Result<(), Violation> {
+        let (id, taken) = (CallId(header.id), self.taken);
+        let Some(slot) = self.slot(id).filter(|s| s.start < taken) else { return Err(unasked(id)) };
+        let wanted = match slot.state {
+            State::Waiting(_) => true,
+            State::Abandoned | State::Expired(_) => false,
+            _ => return Err(unasked(id)),
+        };
+        match header.flags {
+            flags::MORE if header.aux <= status::APP_ERROR => {
+                self.assemble(Flow::results(header.id), header.aux, &body, !wanted);
+                if !wanted {
+                    self.stop(Flow::results(header.id));
+                }
+                Ok(())
+            }
+            flags::STREAM if header.aux == status::OK && body.is_empty() && slot.results => {
+                self.opened(id, wanted, wake);
+                Ok(())
+            }
+            bits => Err(bad_reply(bits, header.aux, &body)),
+        }
+    }
+
+    /// The stream of results of a call begins.
+    fn opened(&mut self, id: CallId, wanted: bool, wake: &mut Vec<W>) {
+        let stream = self.receive_results(id, !wanted);
+        if !wanted {
+            self.stop(Flow::results(id.0));
+        }
+        if let Some(slot) = self.slot(id)
+            && let State::Waiting(waiting) = &mut slot.state
+        {
+            wake.extend(waiting.take());
+            // The deadline was for the opening.
+            (slot.state, slot.expires) = (State::Opened(stream), NEVER);
+        }
+    }
+
+    /// The stream of results of a call is over.
+    fn stream_over(&mut self, id: CallId) {
+        let Some(slot) = self.slot(id) else { return };
+        match std::mem::replace(&mut slot.state, State::Abandoned) {
+            State::Streaming | State::Abandoned => self.release(id.slot()),
+            State::Opened(stream) => slot.state = State::Done(Answer::Stream(stream)),
+            State::Expired(error) => slot.state = State::Done(Answer::Failed(error)),
+            other => slot.state = other,
+        }
+    }
+
+    /// The whole of an answer is here.
+    #[inline]
+    fn answered(&mut self, id: CallId, how: u16, body: Bytes, wake: &mut Vec<W>) -> Result<(), Violation> {
+        let taken = self.taken;
         let Some(slot) = self.slots.get_mut(id.slot()).filter(|s| (s.generation as u32) == id.0 >> 16) else {
             return Err(unasked(id));
         };
         match &mut slot.state {
-            State::Waiting(_) if slot.start >= self.taken => Err(unasked(id)),
+            State::Waiting(_) if slot.start >= taken => Err(unasked(id)),
             State::Waiting(waiting) => {
                 // A reply that cannot be read ends the link, and then whoever waits must be found.
-                let answer = match header.aux {
+                let answer = match how {
+                    status::OK if slot.results => return Err(Violation("a reply without its stream".into())),
                     status::OK => Answer::Ok(body),
                     status::APP_ERROR => Answer::AppError(body),
-                    _ => Answer::Failed(failure(header.aux, &body, &self.peer_name)?),
+                    _ => Answer::Failed(failure(how, &body, &self.peer_name)?),
                 };
-                let waiting = waiting.take();
+                wake.extend(waiting.take());
                 slot.state = State::Done(answer);
-                Ok(waiting)
+                self.stop_args(id, wake);
+                Ok(())
             }
             State::Abandoned => {
                 self.release(id.slot());
-                Ok(None)
+                self.stop_args(id, wake);
+                Ok(())
             }
             State::Expired(error) => {
                 slot.state = State::Done(Answer::Failed(error.clone()));
-                Ok(None)
+                self.stop_args(id, wake);
+                Ok(())
             }
             // Answered already (a lost link answers for the peer), or never asked.
-            State::Done(_) | State::Free(_) => Err(unasked(id)),
+            State::Done(_) | State::Free(_) | State::Opened(_) | State::Streaming | State::Sending => Err(unasked(id)),
+        }
+    }
+
+    /// The provider broke off a reply in fragments.
+    fn broken_off(&mut self, id: CallId, error: RpcError, wake: &mut Vec<W>) {
+        let Some(slot) = self.slot(id) else { return };
+        match std::mem::replace(&mut slot.state, State::Abandoned) {
+            State::Waiting(waiting) => {
+                wake.extend(waiting);
+                slot.state = State::Done(Answer::Failed(error));
+            }
+            State::Expired(error) => slot.state = State::Done(Answer::Failed(error)),
+            State::Abandoned => self.release(id.slot()),
+            other => slot.state = other,
+        }
+    }
+
+    /// The call has its answer: what still goes to it is of no use.
+    #[inline]
+    fn stop_args(&mut self, id: CallId, wake: &mut Vec<W>) {
+        if !self.flows_quiet() {
+            self.break_off_args(id, wake);
+        }
+    }
+
+    /// The last piece of a call's body is queued.
+    fn call_left_whole(&mut self, id: CallId) {
+        let appended = self.appended;
+        let Some(slot) = self.slot(id) else { return };
+        slot.end = appended;
+        self.sending_over(id);
+    }
+
+    /// The number of a one-way call is free once nothing more is sent of it.
+    fn sending_over(&mut self, id: CallId) {
+        if self.slot(id).is_some_and(|s| matches!(s.state, State::Sending)) {
+            self.release(id.slot());
         }
     }
 
@@ -460,26 +693,28 @@ impl<W> Outbound<W> {
     /// The caller went away. A call that is not yet being written is withdrawn and never runs;
     /// otherwise a Cancel follows it and the slot is kept for the reply. Says what is known about
     /// the call's execution.
-    pub fn cancel(&mut self, id: CallId) -> Certainty {
-        let Some(slot) = self.slots.get_mut(id.slot()).filter(|s| (s.generation as u32) == id.0 >> 16) else {
-            return Certainty::MaybeExecuted;
-        };
+    pub fn cancel(&mut self, id: CallId, wake: &mut Vec<W>) -> Certainty {
+        let Some(slot) = self.slot(id) else { return Certainty::MaybeExecuted };
         match &slot.state {
             State::Waiting(_) => {
+                // What did not leave whole is not run.
+                let known = if slot.end == NOT_YET { Certainty::NotSent } else { Certainty::MaybeExecuted };
                 slot.state = State::Abandoned;
-                if self.withdraw(id.slot()) {
+                if self.withdraw(id.slot(), wake) {
                     self.release(id.slot());
                     return Certainty::NotSent;
                 }
                 self.queue(Header::new(Kind::Cancel, 0, 0, id.0), &[]);
-                Certainty::MaybeExecuted
+                known
             }
             State::Done(answer) => {
-                let certainty = match answer {
-                    Answer::Failed(error) => error.certainty(),
-                    Answer::Ok(_) | Answer::AppError(_) => Certainty::MaybeExecuted,
+                let (certainty, stream) = match answer {
+                    Answer::Failed(error) => (error.certainty(), None),
+                    Answer::Stream(stream) => (Certainty::MaybeExecuted, Some(*stream)),
+                    Answer::Ok(_) | Answer::AppError(_) => (Certainty::MaybeExecuted, None),
                 };
                 self.release(id.slot());
+                stream.into_iter().for_each(|at| self.drop_receiver(at, wake));
                 certainty
             }
             State::Expired(error) => {
@@ -487,16 +722,29 @@ impl<W> Outbound<W> {
                 slot.state = State::Abandoned;
                 certainty
             }
-            State::Free(_) | State::Abandoned => Certainty::MaybeExecuted,
+            State::Opened(stream) => {
+                let stream = *stream;
+                slot.state = State::Abandoned;
+                self.drop_receiver(stream, wake);
+                Certainty::MaybeExecuted
+            }
+            State::Free(_) | State::Abandoned | State::Streaming | State::Sending => Certainty::MaybeExecuted,
         }
     }
 
-    /// Turns a frame that nobody took yet into a Void one. Says whether it was in time.
-    fn withdraw(&mut self, index: usize) -> bool {
+    /// Turns a frame that nobody took yet into a Void one, and stops what flows to the call. Says
+    /// whether it was in time.
+    fn withdraw(&mut self, index: usize, wake: &mut Vec<W>) -> bool {
+        let id = self.id(index);
+        if !self.flows_quiet() {
+            self.forget_sending(Flow::args(id.0), wake);
+        }
+        self.discard_results(id);
         let slot = &self.slots[index];
         if slot.start < self.taken {
             return false;
         }
+        self.spent -= u64::from(slot.cost);
         self.out.patch(slot.small_at + KIND_AT, Kind::Void as u8);
         true
     }
@@ -532,7 +780,7 @@ impl<W> Outbound<W> {
             let error = self.timed_out(index, now);
             // The caller gets its error at once; the number of a sent call stays in use until the
             // reply comes.
-            self.slots[index].state = match self.withdraw(index) {
+            self.slots[index].state = match self.withdraw(index, wake) {
                 true => State::Done(Answer::Failed(error)),
                 false => {
                     self.queue(Header::new(Kind::Cancel, 0, 0, id), &[]);
@@ -549,9 +797,10 @@ impl<W> Outbound<W> {
         let deadline = ms(slot.deadline);
         if slot.end > self.written {
             let waited = ms(now - slot.queued_at);
-            let (certainty, how) = match slot.start >= self.taken {
-                true => (Certainty::NotSent, "withdrawn before it was written"),
-                false => (Certainty::MaybeExecuted, "being written"),
+            let (certainty, how) = match (slot.start >= self.taken, slot.end == NOT_YET) {
+                (true, _) => (Certainty::NotSent, "withdrawn before it was written"),
+                (false, true) => (Certainty::NotSent, "broken off before all of it was written"),
+                (false, false) => (Certainty::MaybeExecuted, "being written"),
             };
             let why = format!("deadline {deadline}: {waited} in the client's queue to {}, {how}", self.peer_name);
             return RpcError::new(Code::DeadlineExceeded, why).with_certainty(certainty).with_stage(Stage::ClientQueue);
@@ -579,6 +828,12 @@ impl<W> Outbound<W> {
         std::mem::swap(&mut self.out, into);
         self.taken = self.appended;
         true
+    }
+
+    /// Whether there is something to write, as far as credit allows.
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        !self.out.is_empty() || self.has_turns()
     }
 
     /// Bytes queued and not yet taken.
@@ -629,6 +884,7 @@ impl<W> Outbound<W> {
             if self.slots[index].number <= go_away.last {
                 continue;
             }
+            self.forget_sending(Flow::args(self.id(index).0), wake);
             let error = go_away.reason.clone().with_certainty(Certainty::NotExecuted);
             self.fail(index, error, wake);
         }
@@ -640,6 +896,7 @@ impl<W> Outbound<W> {
         self.closed = Some(reason.clone());
         self.earliest = NEVER;
         self.out = OutBuf::default();
+        self.lose_flows(&reason, wake);
         for index in 0..self.slots.len() {
             let certainty = match self.slots[index].end > self.written {
                 // A frame that did not leave whole cannot have been read whole.
@@ -658,15 +915,10 @@ impl<W> Outbound<W> {
                 slot.state = State::Done(Answer::Failed(error));
             }
             State::Expired(error) => slot.state = State::Done(Answer::Failed(error.clone())),
-            State::Abandoned => self.release(index),
+            State::Abandoned | State::Streaming | State::Sending => self.release(index),
+            State::Opened(stream) => slot.state = State::Done(Answer::Stream(*stream)),
             State::Free(_) | State::Done(_) => {}
         }
-    }
-}
-
-impl<W> Default for Outbound<W> {
-    fn default() -> Self {
-        Outbound::new()
     }
 }
 
@@ -676,9 +928,10 @@ fn broken_free_list() -> RpcError {
 }
 
 #[cold]
-fn bad_reply_flags(bits: u8) -> Violation {
-    match bits & !(flags::OPTIONS | flags::MORE | flags::STREAM) {
-        0 => Violation("a reply with options, fragments or a stream, which are not built in this version and were not negotiated".into()),
+fn bad_reply(bits: u8, aux: u16, body: &Bytes) -> Violation {
+    match bits {
+        flags::MORE => Violation(format!("a reply in fragments with status {aux}")),
+        flags::STREAM => Violation(format!("a reply with a stream that nobody asked for, with status {aux} or with {} bytes", body.len())),
         _ => Violation(format!("a reply with flags {bits:#04x}, which are not in this protocol version")),
     }
 }

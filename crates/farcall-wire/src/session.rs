@@ -27,7 +27,8 @@ pub struct Session<W> {
 impl<W> Session<W> {
     /// A new session with these limits of ours.
     pub fn new(id: SessionId, incarnation: u64, limits: &Limits) -> Session<W> {
-        Session { hello: Hello::new(id, incarnation, limits), outbound: Outbound::new(), inbound: Inbound::new(limits.clone()) }
+        let hello = Hello::new(id, incarnation, limits);
+        Session { outbound: Outbound::new(&hello.limits), hello, inbound: Inbound::new(limits.clone()) }
     }
 
     /// The first bytes of a link: preface and hello.
@@ -83,7 +84,6 @@ pub mod control {
     pub fn not_built(kind: Kind) -> Violation {
         let what = match kind {
             Kind::Schema | Kind::Ready => "resolving schemas that differ",
-            Kind::Data | Kind::Credit | Kind::End | Kind::Reset => "streams and fragments",
             Kind::Ack | Kind::Resume => "resuming a session",
             Kind::Release | Kind::Revoked => "remote objects",
             Kind::Hello => return Violation("a second Hello".into()),

@@ -2,12 +2,13 @@
 //! same and translates.
 
 use farcall_core::schema::Fingerprint;
-use farcall_core::{Code, CodecError, Prints, RpcError, ServiceDescriptor, compact};
+use farcall_core::{Code, CodecError, MethodTraits, Prints, RpcError, ServiceDescriptor, compact};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::cut;
 use crate::frame::Violation;
 use crate::options::Ascending;
+use crate::outbound::Streams;
 
 /// Rows of all bindings of one side: the row after the last must still be a u16.
 pub(crate) const MAX_ROWS: usize = u16::MAX as usize;
@@ -46,8 +47,25 @@ pub struct BindRow {
     pub result: Fingerprint,
     /// Fingerprint of the application error.
     pub error: Fingerprint,
-    /// Bit 0: one-way. The others are for streams and are refused.
+    /// Bit 0: one-way. Bit 1: the arguments end with a stream. Bit 2: the result is a stream.
     pub bits: u8,
+}
+
+impl BindRow {
+    /// What flows beside calls of it.
+    pub(crate) fn streams(&self) -> Streams {
+        Streams { args: self.bits & ARGS != 0, results: self.bits & RESULTS != 0 }
+    }
+}
+
+/// Bits of a row.
+const ONEWAY: u8 = 1;
+const ARGS: u8 = 2;
+const RESULTS: u8 = 4;
+
+fn bits(traits: MethodTraits) -> u8 {
+    let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+    bit(traits.oneway, ONEWAY) | bit(traits.args_stream, ARGS) | bit(traits.result_stream, RESULTS)
 }
 
 impl Bind {
@@ -58,7 +76,7 @@ impl Bind {
             args: m.prints.args,
             result: m.prints.result,
             error: m.prints.error,
-            bits: m.traits.oneway as u8,
+            bits: bits(m.traits),
         };
         Bind {
             service: service.name.clone(),
@@ -154,15 +172,17 @@ pub(crate) fn agree(row: &BindRow, service: &ServiceDescriptor) -> Result<u16, (
         .iter()
         .filter_map(|&(part, same)| (!same).then_some(part))
         .collect();
-    if row.bits > 1 {
-        return Err((Code::Unimplemented, format!("{name}.{}: streams are not built in this version", method.name)));
+    if row.bits & !(ONEWAY | ARGS | RESULTS) != 0 {
+        return Err((Code::Unimplemented, format!("{name}.{}: row bits {:#04x} are not known here", method.name, row.bits)));
     }
-    if differing.is_empty() && (row.bits == 1) == method.traits.oneway {
+    let other = row.bits ^ bits(method.traits);
+    if differing.is_empty() && other == 0 {
         return Ok(index as u16);
     }
-    let what = match differing.is_empty() {
-        true => "one side calls it one-way, the other two-way".to_owned(),
-        false => format!("the {} {} between caller and provider", differing.join(" and "), verb(&differing)),
+    let what = match (other, differing.is_empty()) {
+        (other, _) if other & ONEWAY != 0 => "one side calls it one-way, the other two-way".to_owned(),
+        (other, _) if other != 0 => "one side has a stream where the other has none".to_owned(),
+        _ => format!("the {} {} between caller and provider", differing.join(" and "), verb(&differing)),
     };
     Err((
         Code::FailedPrecondition,

@@ -5,8 +5,8 @@ use bytes::{Bytes, BytesMut};
 use farcall_core::schema::{Fingerprint, TypeSchema};
 use farcall_core::{Code, CodecId, Detail, Limits, Metadata, RpcError, ServiceDescriptor, Stage, Trace, compact};
 use farcall_wire::{
-    Answer, Bind, BindRow, Body, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, Kind, OutBuf, Outbound, PREFACE_LEN, PeerLimits,
-    Preface, Session, Start, Verdict, begin_reply, control, end_reply, flags, get_frame, reply_failure, status,
+    Answer, Bind, BindRow, Body, CallKey, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, KeyMoment, Kind, OutBuf, Outbound,
+    PREFACE_LEN, PeerLimits, Preface, Session, Start, Verdict, begin_reply, control, end_reply, flags, get_frame, reply_failure, status,
 };
 
 /// Hex text to bytes. `#` begins a comment.
@@ -122,7 +122,7 @@ impl Catalogue for Only {
 
 /// A caller that has bound [`clock`], its buffer empty.
 fn caller() -> (Outbound<()>, OutBuf) {
-    let mut outbound = Outbound::new();
+    let mut outbound = Outbound::new(&PeerLimits::BEFORE_HELLO);
     outbound.established(PeerLimits::BEFORE_HELLO, "peer".into());
     assert_eq!(outbound.bind(1, &clock()).unwrap(), 0);
     let mut out = OutBuf::default();
@@ -170,7 +170,7 @@ fn bound() {
     let told = |frame: &Frame| {
         let (mut outbound, _) = caller();
         outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload).unwrap();
-        outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b"") }, None)
+        outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() }, None)
     };
     let frame = check(BOUND, &ask(clock()));
     assert!(told(&frame).is_ok());
@@ -202,6 +202,14 @@ const CALL_OPTIONS: &str = "
     04 01 01                                         # 4 codec: JSON
     5b 31 5d                                         # arguments \"[1]\"
 ";
+const CALL_KEY: &str = "
+    22 00 00 00 10 01 00 00 00 00 00 00              # 34 bytes, Call with OPTIONS, row 0, call 0
+    00 00 00 00                                      # no deadline
+    1c                                               # 28 bytes of options
+    06 08 6f 72 64 65 72 2d 31 37                    # 6 key: \"order-17\"
+    0a 10 01 02 03 04 05 06 07 08 e8 03 00 00 00 00 00 00   # 10 attempted: record 0x0807060504030201, not before its ms 1000
+    09                                               # arguments
+";
 const CALL_ONEWAY: &str = "
     05 00 00 00 10 04 01 00 00 00 00 00              # 5 bytes, Call with ONEWAY, row 1, call 0
     00 00 00 00                                      # no deadline
@@ -215,7 +223,7 @@ fn check_call(golden: &str, row: u16, deadline: Option<u64>, options: &CallOptio
     out = std::mem::take(&mut out);
     out.advance(out.len());
     let encoded = options.encode();
-    let start = Start { row, deadline, options: &encoded, body: Body::Copy(body) };
+    let start = Start { row, deadline, options: &encoded, body: Body::Copy(body), streams: Streams::default() };
     match row {
         0 => drop(outbound.start(0, start, None).unwrap()),
         _ => outbound.start_oneway(start).unwrap(),
@@ -227,7 +235,7 @@ fn check_call(golden: &str, row: u16, deadline: Option<u64>, options: &CallOptio
     let (_, bind) = caller();
     let bind = get_frame(&mut BytesMut::from(bytes_of(&bind)), 1 << 20).unwrap().unwrap();
     inbound.on_bind(&bind, &Only(clock()), &mut OutBuf::default()).unwrap();
-    let request = inbound.on_call(frame, &mut OutBuf::default()).unwrap().unwrap();
+    let request = inbound.on_call(frame, 0, &mut OutBuf::default()).unwrap().unwrap();
     assert_eq!((request.id, request.oneway, request.method, request.deadline), (0, row == 1, row, deadline.map(|ms| ms as u32)));
     assert_eq!((&request.options, &request.body[..]), (options, body));
 }
@@ -240,7 +248,10 @@ fn call() {
     let mut metadata = Metadata::default();
     metadata.set("tenant", "blu").unwrap();
     let trace = Some(Trace { trace_id: [0x74; 16], span_id: [0x70; 8], flags: 1 });
-    check_call(CALL_OPTIONS, 0, None, &CallOptions { metadata: Some(metadata), trace, codec: CodecId::Json }, b"[1]");
+    check_call(CALL_OPTIONS, 0, None, &CallOptions { metadata: Some(metadata), trace, codec: CodecId::Json, ..Default::default() }, b"[1]");
+    let attempted = Some(KeyMoment { record: 0x0807_0605_0403_0201, ms: 1000 });
+    let key = Some(Box::new(CallKey { bytes: b"order-17"[..].into(), attempted }));
+    check_call(CALL_KEY, 0, None, &CallOptions { key, ..Default::default() }, &[9]);
 }
 
 const REPLY_OK: &str = "
@@ -261,7 +272,9 @@ const REPLY_FAILURE: &str = "
 /// What the caller of call 0 gets for a reply.
 fn answer(frame: Frame) -> Answer {
     let (mut outbound, mut out) = caller();
-    let id = outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b"") }, Some(())).unwrap();
+    let id = outbound
+        .start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() }, Some(()))
+        .unwrap();
     out.advance(out.len());
     outbound.take(&mut out);
     outbound.on_reply(frame.header, frame.payload).unwrap();
@@ -308,7 +321,9 @@ fn cancel_and_void() {
     let cancelled = |taken: bool| {
         let (mut outbound, mut out) = caller();
         out.advance(out.len());
-        let id = outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(&[1, 2, 3]) }, Some(())).unwrap();
+        let id = outbound
+            .start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(&[1, 2, 3]), streams: Streams::default() }, Some(()))
+            .unwrap();
         if taken {
             outbound.take(&mut out);
             out.advance(out.len());

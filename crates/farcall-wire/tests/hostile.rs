@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use bytes::{Bytes, BytesMut};
 use farcall_core::{Code, Detail, Limits, Metadata, RpcError, Trace};
 use farcall_wire::{
-    Body, CallOptions, Failure, Header, Hello, Inbound, Kind, OutBuf, Outbound, PREFACE_LEN, Preface, Session, Start, Verdict, begin_reply,
-    control, end_reply, get_frame, read_room, status,
+    Body, CallKey, CallOptions, Failure, Header, Hello, Inbound, KeyMoment, Kind, OutBuf, Outbound, PREFACE_LEN, Preface, Session, Start,
+    Verdict, begin_reply, control, end_reply, get_frame, read_room, status,
 };
 use support::{One, Rng, seeds, service};
 
@@ -31,10 +31,15 @@ fn transcript() -> Vec<u8> {
     let row = caller.bind(1, &echo().0).unwrap();
     let mut metadata = Metadata::default();
     metadata.set("tenant", "blue").unwrap();
-    let options =
-        CallOptions { metadata: Some(metadata), trace: Some(Trace { trace_id: [1; 16], span_id: [2; 8], flags: 1 }), ..Default::default() };
+    let key = CallKey { bytes: b"key"[..].into(), attempted: Some(KeyMoment { record: 1, ms: 2 }) };
+    let options = CallOptions {
+        metadata: Some(metadata),
+        trace: Some(Trace { trace_id: [1; 16], span_id: [2; 8], flags: 1 }),
+        key: Some(Box::new(key)),
+        ..Default::default()
+    };
     let options = options.encode();
-    let start = |row, options| Start { row, deadline: Some(50), options, body: Body::Copy(b"arguments") };
+    let start = |row, options| Start { row, deadline: Some(50), options, body: Body::Copy(b"arguments"), streams: Streams::default() };
     let ids: Vec<_> = (0..4).map(|i| caller.start(0, start(row + (i % 2) * 2, &options), Some(())).unwrap()).collect();
     caller.start_oneway(start(row + 1, &[])).unwrap();
     caller.cancel(ids[3]);
@@ -67,7 +72,7 @@ fn feed(bytes: &[u8]) -> Result<usize, String> {
     let catalogue = echo();
     let mut outbound = Outbound::<u32>::new();
     let row = outbound.bind(1, &catalogue.0).unwrap();
-    let start = || Start { row, deadline: Some(10), options: &[], body: Body::Copy(b"x") };
+    let start = || Start { row, deadline: Some(10), options: &[], body: Body::Copy(b"x"), streams: Streams::default() };
     let ids: Vec<_> = (0..4).map(|i| outbound.start(0, start(), Some(i)).unwrap()).collect();
     let mut requests = OutBuf::default();
     outbound.take(&mut requests);
@@ -116,7 +121,7 @@ fn feed_frames(
         }
         match frame.header.kind {
             Kind::Call => {
-                if let Some(request) = inbound.on_call(frame, out).map_err(text)? {
+                if let Some(request) = inbound.on_call(frame, 0, out).map_err(text)? {
                     assert!(request.body.len() <= LIMITS);
                     if !request.oneway {
                         inbound.park(request.id, parked.len());

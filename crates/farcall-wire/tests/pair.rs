@@ -196,7 +196,9 @@ impl Pair {
         let body = if segment { Body::Segment(Bytes::from(body)) } else { Body::Copy(&body.clone()) };
         let row = side.session.outbound.bind(1, &side.calls).map(|first| first + method);
         let before = side.session.outbound.in_flight();
-        let started = row.and_then(|row| side.session.outbound.start(self.now, Start { row, deadline, options: &[], body }, Some(key)));
+        let started = row.and_then(|row| {
+            side.session.outbound.start(self.now, Start { row, deadline, options: &[], body, streams: Streams::default() }, Some(key))
+        });
         match started {
             Ok(id) => {
                 // A number of a call that is not over must not be given out again.
@@ -214,7 +216,7 @@ impl Pair {
     fn call_oneway(&mut self, who: usize) {
         let (key, body) = self.body(true);
         let side = &mut self.sides[who];
-        let start = |row| Start { row, deadline: None, options: &[], body: Body::Copy(&body) };
+        let start = |row| Start { row, deadline: None, options: &[], body: Body::Copy(&body), streams: Streams::default() };
         let row = side.session.outbound.bind(1, &side.calls).map(|first| first + NOTE);
         if let Err(e) = row.and_then(|row| side.session.outbound.start_oneway(start(row))) {
             self.ledger.get_mut(&key).unwrap().promised = Some(e.certainty());
@@ -331,7 +333,7 @@ impl Pair {
     fn handle_call(&mut self, who: usize, frame: Frame) {
         let side = &mut self.sides[who];
         let oneway = frame.header.flags & flags::ONEWAY != 0;
-        let Some(request) = side.session.inbound.on_call(frame, &mut side.replies).unwrap() else { return };
+        let Some(request) = side.session.inbound.on_call(frame, 0, &mut side.replies).unwrap() else { return };
         assert!(!side.draining, "taken after the GoAway");
         assert_eq!(request.oneway, oneway);
         let (id, key) = (request.id, key_of(&request.body));

@@ -46,7 +46,7 @@
 //!
 //! **When a call fails** it says with which [`Code`], at which [`Stage`], and with which
 //! [`Certainty`]: only a call that was `NotSent` or `NotExecuted` may be repeated if the method is
-//! not idempotent.
+//! not idempotent, unless it is made with a [`Key`].
 //!
 //! **What it does not do yet**: find providers by name (registry), balance over several, streams,
 //! TLS, resolve types that differ between caller and provider (they are refused by name).
@@ -57,7 +57,7 @@ pub use farcall_rpc::*;
 /// What most programs need: `use farcall::prelude::*;`. It does not shadow anything of the standard
 /// prelude.
 pub mod prelude {
-    pub use farcall_rpc::{Batch, Call, Certainty, Code, Error, Reply, RpcError, Server};
+    pub use farcall_rpc::{Batch, Call, Certainty, Code, Error, Reply, RpcError, Server, Streaming};
 }
 
 /// The programs in the README run.

@@ -14,7 +14,7 @@ pub(crate) const USAGE: &str = "\
 usage: shop demo [--once] [--orders N] [--seed S]
        shop payment   [--listen ADDR]
        shop warehouse [--listen ADDR] [--stock N]
-       shop order     [--listen ADDR] --payment ADDR --warehouse ADDR
+       shop order     [--listen ADDR] --payment ADDR [--till ADDR] --warehouse ADDR
        shop customer  [--listen ADDR] --order ADDR [--orders N] [--seed S]
 
 demo starts the four others and compares their books: exit 0 if they agree, 1 if not.
@@ -23,7 +23,8 @@ With --once it ends then; without, it stays up until Ctrl-C.
   --orders N   orders to place, 1 to 100000 (3000)
   --seed S     which orders (1)
   --stock N    pieces of each item at the start, more or less (1000)
-  --listen, --payment, --warehouse, --order
+  --till ADDR  where money is moved, if not straight at payment; demo puts a bad wire there
+  --listen, --payment, --till, --warehouse, --order
                tcp://HOST:PORT or unix:/PATH; listening is on tcp://127.0.0.1:0, a free port,
                unless said otherwise
 Each service prints `ready ADDR` and ends on Ctrl-C or SIGTERM; with --until-stdin-closes also when
@@ -59,6 +60,8 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, Strin
         "order" => Command::Order(order::Options {
             home: home(&mut words)?,
             payment: words.needed_address("--payment")?,
+            till: words.address("--till")?,
+            without_keys: words.flag("--without-keys"),
             warehouse: words.needed_address("--warehouse")?,
         }),
         "customer" => Command::Customer(customer::Options {
@@ -97,7 +100,7 @@ fn orders(words: &mut Words) -> Result<u64, String> {
 }
 
 /// Options that take no value.
-const FLAGS: [&str; 3] = ["--once", "--help", "--until-stdin-closes"];
+const FLAGS: [&str; 4] = ["--once", "--help", "--until-stdin-closes", "--without-keys"];
 
 /// Options by name, taken out as they are read.
 struct Words(BTreeMap<String, String>);
@@ -181,7 +184,7 @@ mod tests {
             ("demo --orders many", "--orders \"many\": invalid digit"),
             ("demo --once --once", "--once is given twice"),
             ("demo --stock 3", "demo has no option --stock"),
-            ("demo --sabotage luck", "--sabotage \"luck\": money, stock or calls"),
+            ("demo --sabotage luck", "--sabotage \"luck\": money, stock, calls or keys"),
             ("order --payment tcp://h:1", "--warehouse ADDR is missing"),
             ("customer --order localhost:80", "did you mean \"tcp://localhost:80\"?"),
         ] {

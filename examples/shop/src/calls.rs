@@ -60,13 +60,15 @@ impl Observer for CallCounts {
                 Ended::AppError => count.app_error += 1,
                 Ended::Failed(_, Certainty::MaybeExecuted) => count.uncertain += 1,
                 Ended::Failed(_, Certainty::NotSent | Certainty::NotExecuted) => count.not_executed += 1,
+                Ended::Replayed => {}
             }),
             Side::Server => self.ran(method, |count| match outcome.ended {
                 Ended::Ok => count.ok += 1,
                 Ended::AppError => count.app_error += 1,
                 Ended::Failed(_, Certainty::MaybeExecuted) => count.failed += 1,
-                // Refused before its handler: the caller counts it as not executed.
-                Ended::Failed(_, Certainty::NotSent | Certainty::NotExecuted) => {}
+                // Refused before its handler: the caller counts it as not executed. Answered from what another
+                // attempt did: that one is counted.
+                Ended::Failed(_, Certainty::NotSent | Certainty::NotExecuted) | Ended::Replayed => {}
             }),
         }
     }

@@ -20,6 +20,7 @@ mod ledger;
 mod order;
 mod payment;
 mod process;
+mod race;
 mod say;
 mod warehouse;
 mod wares;

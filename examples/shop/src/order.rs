@@ -1,17 +1,26 @@
-//! The order process: a handler that calls two other processes.
+//! The order process: a handler that calls two other processes, one of them over a connection that is cut now
+//! and then.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use farcall::prelude::*;
+use farcall::{Fault, Key, Method};
 
 use crate::api::{
-    Order, OrderError, OrderLedger, OrderLine, Orders, OrdersServer, Outcome, PayError, PaymentClient, ShipError, Status, WarehouseClient,
+    Order, OrderError, OrderLedger, OrderLine, Orders, OrdersServer, Outcome, PayError, PaymentClient, Receipt, ShipError, Status,
+    WarehouseClient,
 };
 use crate::calls::CallCounts;
 use crate::process::{self, Home};
 use crate::wares::ware;
+
+/// How often a call to the till is made while its connection is being cut.
+const ATTEMPTS: usize = 30;
+/// What a cut connection is given to come back.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How to run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +29,10 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where payment lives.
     pub(crate) payment: String,
+    /// Where money is moved, if that goes another way.
+    pub(crate) till: Option<String>,
+    /// Pays without keys, to see that the ledger finds what comes of it.
+    pub(crate) without_keys: bool,
     /// Where the warehouse lives.
     pub(crate) warehouse: String,
 }
@@ -28,8 +41,11 @@ pub(crate) struct Options {
 pub(crate) fn run(options: Options) -> Result<(), String> {
     process::runtime()?.block_on(async {
         let (to_payment, to_warehouse, here) = (CallCounts::new(), CallCounts::new(), CallCounts::new());
+        let till = options.till.as_ref().unwrap_or(&options.payment);
         let desk = Desk {
             book: Book::default(),
+            till: PaymentClient::connect(till).observe(to_payment.clone()).await.map_err(|e| e.to_string())?,
+            with_keys: !options.without_keys,
             payment: PaymentClient::connect(&options.payment).observe(to_payment.clone()).await.map_err(|e| e.to_string())?,
             warehouse: WarehouseClient::connect(&options.warehouse).observe(to_warehouse.clone()).await.map_err(|e| e.to_string())?,
             to_payment,
@@ -42,6 +58,11 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
 
 struct Desk {
     book: Book,
+    /// For money. What was cut here is called again until it is answered.
+    till: PaymentClient,
+    with_keys: bool,
+    /// For notes, which nobody misses if they are lost; so the ledger would be wrong if they went over a wire
+    /// that is cut.
     payment: PaymentClient,
     warehouse: WarehouseClient,
     to_payment: Arc<CallCounts>,
@@ -81,7 +102,7 @@ impl Orders for Desk {
 
 impl Desk {
     async fn pay_and_ship(&self, line: &OrderLine, card: String) -> Reply<Outcome, OrderError> {
-        match self.to_payment.attempt(self.payment.pay(line.order, card, line.cents)).await {
+        match self.pay(line, &card).await {
             Ok(_) => self.book.set(line.order, Status::Paid),
             Err(Error::App(PayError::Declined { reason })) => Err(OrderError::Declined { reason })?,
             Err(e) => Err(e.upstream())?,
@@ -93,10 +114,34 @@ impl Desk {
         }
     }
 
+    /// One charge, whatever is cut when: every attempt has the same key, so at most one of them runs.
+    async fn pay(&self, line: &OrderLine, card: &str) -> Reply<Receipt, PayError> {
+        let key = Key::new();
+        let pay = || {
+            let call = self.till.pay(line.order, card.to_owned(), line.cents);
+            if self.with_keys { call.key(&key) } else { call }
+        };
+        answered(|| self.to_payment.attempt(pay())).await
+    }
+
     async fn refund(&self, order: u64) -> Reply<Outcome, OrderError> {
-        let receipt = self.to_payment.attempt(self.payment.refund(order)).await.map_err(Error::upstream)?;
+        // Idempotent: it needs no key to be called again.
+        let receipt = answered(|| self.to_payment.attempt(self.till.refund(order))).await.map_err(Error::upstream)?;
         Ok(Outcome::Refunded { cents: receipt.cents })
     }
+}
+
+/// Calls again for as long as there is no connection, or it is cut before the reply.
+async fn answered<M: Method>(call: impl Fn() -> Call<M> + Send) -> Reply<M::Out, M::Err> {
+    for _ in 1..ATTEMPTS {
+        match call().await.map_err(M::Err::split) {
+            Ok(out) => return Ok(out),
+            Err(Ok(app)) => return Err(app.lift()),
+            Err(Err(e)) if e.code() != Code::Unavailable => return Err(e.into()),
+            Err(Err(_)) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    call().await
 }
 
 /// Whether it is certain that nothing was shipped. Money is not given back for goods that may be on

@@ -43,7 +43,7 @@ struct Till {
 #[derive(Default)]
 struct Accounts {
     till: u64,
-    charges: BTreeMap<u64, Charge>,
+    charges: BTreeMap<u64, Vec<Charge>>,
     declined: u64,
     notes: u64,
 }
@@ -63,20 +63,17 @@ impl Till {
 
 impl Accounts {
     fn charge(&mut self, order: u64, card: &str, cents: u64) -> Result<Receipt, PayError> {
-        if self.charges.contains_key(&order) {
-            return Err(PayError::PaidBefore { order });
-        }
         if let Some(reason) = decline(card, cents) {
             self.declined += 1;
             return Err(PayError::Declined { reason: reason.to_owned() });
         }
         self.till += cents;
-        self.charges.insert(order, Charge { order, cents, refunded: false });
+        self.charges.entry(order).or_default().push(Charge { order, cents, refunded: false });
         Ok(Receipt { order, cents })
     }
 
     fn refund(&mut self, order: u64) -> Result<Receipt, PayError> {
-        let charge = self.charges.get_mut(&order).ok_or(PayError::NeverPaid { order })?;
+        let charge = self.charges.get_mut(&order).and_then(|charges| charges.first_mut()).ok_or(PayError::NeverPaid { order })?;
         if !std::mem::replace(&mut charge.refunded, true) {
             self.till -= charge.cents;
         }
@@ -116,7 +113,7 @@ impl Payment for Till {
         let accounts = self.accounts();
         Ok(PaymentLedger {
             till: accounts.till,
-            charges: accounts.charges.values().cloned().collect(),
+            charges: accounts.charges.values().flatten().cloned().collect(),
             declined: accounts.declined,
             notes: accounts.notes,
             runs: self.counts.runs(),
@@ -129,13 +126,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn money_comes_and_goes_once() {
+    fn money_comes_each_time_and_goes_once() {
         let mut accounts = Accounts::default();
         assert_eq!(accounts.charge(1, "4242", 500), Ok(Receipt { order: 1, cents: 500 }));
-        assert_eq!(accounts.charge(1, "4242", 500), Err(PayError::PaidBefore { order: 1 }));
+        assert_eq!(accounts.charge(3, "4242", 700), accounts.charge(3, "4242", 700));
         assert_eq!(accounts.refund(1), accounts.refund(1));
         assert_eq!(accounts.refund(2), Err(PayError::NeverPaid { order: 2 }));
-        assert_eq!(accounts.till, 0);
+        assert_eq!(accounts.till, 1400);
     }
 
     #[test]

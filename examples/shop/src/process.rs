@@ -3,11 +3,11 @@
 use std::io::Read;
 use std::time::Duration;
 
-use farcall::{Server, ServerBuilder};
+use farcall::{Server, ServerBuilder, StopSignals};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::race::{Won, race};
 use crate::say::say;
 
 /// How a process tells the launcher its address.
@@ -33,7 +33,7 @@ impl Home {
         let mut ends = ends(self.until_stdin_closes)?;
         let server = self.listen(server).await?;
         ends.recv().await;
-        drain(server).await
+        drain(server, &mut ends).await
     }
 
     /// Opens the port and says so.
@@ -44,9 +44,12 @@ impl Home {
     }
 }
 
-/// Ends gracefully.
-pub(crate) async fn drain(server: Server) -> Result<(), String> {
-    server.drain(PATIENCE).await.map_err(|e| e.to_string())
+/// Ends gracefully, or at once when it is told so once more.
+pub(crate) async fn drain(server: Server, ends: &mut mpsc::Receiver<&'static str>) -> Result<(), String> {
+    match race(server.drain(PATIENCE), ends.recv()).await {
+        Won::First(drained) => drained.map_err(|e| e.to_string()),
+        Won::Second(why) => Err(format!("{}: stopped before running calls had ended", why.unwrap_or_default())),
+    }
 }
 
 /// A runtime. Two workers: a process of the shop waits more than it works.
@@ -57,11 +60,8 @@ pub(crate) fn runtime() -> Result<Runtime, String> {
 /// Tells when it is time to end, and why.
 pub(crate) fn ends(when_stdin_closes: bool) -> Result<mpsc::Receiver<&'static str>, String> {
     let (tell, ends) = mpsc::channel(REASONS);
-    for (kind, name) in [(SignalKind::interrupt(), "SIGINT"), (SignalKind::terminate(), "SIGTERM")] {
-        let mut arrives = signal(kind).map_err(|e| format!("{name} cannot be handled: {e}"))?;
-        let tell = tell.clone();
-        tokio::spawn(async move { while arrives.recv().await.is_some() && tell.send(name).await.is_ok() {} });
-    }
+    let (mut signals, of_signal) = (StopSignals::new().map_err(|e| e.to_string())?, tell.clone());
+    tokio::spawn(async move { while of_signal.send(signals.next().await).await.is_ok() {} });
     if when_stdin_closes {
         // A thread of its own, not the runtime's: a blocked read would keep the runtime from ending.
         std::thread::spawn(move || {

@@ -33,6 +33,7 @@ fn the_ledger_is_right() {
         "+ 0 failed",
         "styles  200 waited, 200 awaited, 200 called back",
         "order → warehouse, unix",
+        " attempts to pay, 600 ran",
         "the ledger is right",
     ];
     check("demo --once --orders 600", 0, &lines, &[]);
@@ -50,6 +51,11 @@ fn every_wrong_number_is_found() {
     check("demo --once --orders 60 --sabotage money", 1, &["MISMATCH money: cents charged - refunded", wrong[0]], &["1 mismatch"]);
     check("demo --once --orders 60 --sabotage stock", 1, &["MISMATCH stock: lamp: pieces at the start", wrong[0]], &["mismatches"]);
     check("demo --once --orders 60 --sabotage calls", 1, &["MISMATCH calls: ", wrong[0]], &["mismatches"]);
+}
+
+#[test]
+fn without_keys_a_cut_wire_charges_twice() {
+    check("demo --once --orders 1500 --sabotage keys", 1, &["was charged twice", "the ledger is WRONG"], &["mismatches"]);
 }
 
 #[test]

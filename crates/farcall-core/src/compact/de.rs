@@ -33,28 +33,33 @@ impl<'de> Decoder<'de> {
     }
 
     #[inline]
-    fn byte(&mut self) -> Result<u8, CodecError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, CodecError> {
         let (&byte, rest) = self.rest.split_first().ok_or_else(ends_early)?;
         self.rest = rest;
         Ok(byte)
     }
 
     #[inline]
-    fn take(&mut self, count: usize) -> Result<&'de [u8], CodecError> {
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
+    #[inline]
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'de [u8], CodecError> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or_else(ends_early)?;
         self.rest = rest;
         Ok(taken)
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or_else(ends_early)?;
         self.rest = rest;
         Ok(*taken)
     }
 
     #[inline]
-    fn varint(&mut self) -> Result<u64, CodecError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, CodecError> {
         match self.rest.split_first() {
             Some((&byte, rest)) if byte < 0x80 => {
                 self.rest = rest;
@@ -80,7 +85,7 @@ impl<'de> Decoder<'de> {
         Err(ends_early())
     }
 
-    fn varint128(&mut self) -> Result<u128, CodecError> {
+    pub(crate) fn varint128(&mut self) -> Result<u128, CodecError> {
         let mut value = 0u128;
         for at in 0..19 {
             let byte = self.byte()?;
@@ -97,7 +102,7 @@ impl<'de> Decoder<'de> {
     }
 
     #[inline]
-    fn bytes(&mut self) -> Result<&'de [u8], CodecError> {
+    pub(crate) fn bytes(&mut self) -> Result<&'de [u8], CodecError> {
         let length = self.varint()?;
         match usize::try_from(length) {
             Ok(length) => self.take(length),
@@ -112,7 +117,7 @@ impl<'de> Decoder<'de> {
 
     /// A list's count. Elements either take a byte or are counted as free, so a greater count never comes true.
     #[inline]
-    fn count(&mut self) -> Result<usize, CodecError> {
+    pub(crate) fn count(&mut self) -> Result<usize, CodecError> {
         let count = self.varint()?;
         let most = self.rest.len().saturating_add(self.free);
         match usize::try_from(count) {
@@ -122,7 +127,7 @@ impl<'de> Decoder<'de> {
     }
 
     #[inline]
-    fn nested<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, CodecError>) -> Result<R, CodecError> {
+    pub(crate) fn nested<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, CodecError>) -> Result<R, CodecError> {
         self.depth = self.depth.checked_sub(1).ok_or_else(too_deep)?;
         let result = read(self);
         self.depth += 1;
@@ -166,12 +171,17 @@ fn not_utf8() -> CodecError {
 }
 
 #[cold]
-fn out_of_range(kind: &str) -> CodecError {
+pub(crate) fn out_of_range(kind: &str) -> CodecError {
     CodecError::new(format!("a number is out of range for {kind}"))
 }
 
 #[cold]
-fn bad_flag(kind: &str, byte: u8) -> CodecError {
+pub(crate) fn no_variant(number: u64) -> CodecError {
+    CodecError::new(format!("the enum has no variant number {number}"))
+}
+
+#[cold]
+pub(crate) fn bad_flag(kind: &str, byte: u8) -> CodecError {
     CodecError::new(format!("{kind} must begin with 0 or 1, not {byte}"))
 }
 
@@ -185,7 +195,7 @@ fn not_self_describing() -> CodecError {
 
 /// The inverse of the encoder's zig-zag.
 #[inline]
-fn unzigzag(value: u64) -> i64 {
+pub(crate) fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
@@ -416,46 +426,66 @@ impl<'de> SeqAccess<'de> for Fields<'_, 'de> {
     }
 }
 
-/// A list's elements or a map's entries: their number comes from the message.
-struct Elements<'a, 'de> {
-    decoder: &'a mut Decoder<'de>,
+/// Counts the elements of a list or the entries of a map as they are read: their number comes from the message.
+pub(crate) struct Tally {
     next: usize,
     count: usize,
     /// How many of them space may be set aside for before they are read.
     ahead: usize,
-    /// Bytes left before the entry being read, to see whether it took any.
+    /// Bytes left before the one being read, to see whether it took any.
     before: usize,
+}
+
+impl Tally {
+    #[inline]
+    pub(crate) fn new(decoder: &mut Decoder<'_>, count: usize) -> Tally {
+        let ahead = count.min(decoder.ahead);
+        decoder.ahead -= ahead;
+        Tally { next: 0, count, ahead, before: 0 }
+    }
+
+    /// Whether there is one more; then it is about to be read.
+    #[inline]
+    pub(crate) fn begin(&mut self, decoder: &Decoder<'_>) -> bool {
+        if self.next == self.count {
+            return false;
+        }
+        self.next += 1;
+        self.before = decoder.rest.len();
+        true
+    }
+
+    /// It was read.
+    #[inline]
+    pub(crate) fn end(&self, decoder: &mut Decoder<'_>) -> Result<(), CodecError> {
+        if decoder.rest.len() == self.before {
+            decoder.free = decoder.free.checked_sub(1).ok_or_else(too_many_free)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn hint(&self) -> usize {
+        self.ahead.min(self.count - self.next)
+    }
+
+    #[cold]
+    pub(crate) fn locate(&self, error: CodecError) -> CodecError {
+        error.at_index(self.next - 1)
+    }
+}
+
+/// A list's elements or a map's entries.
+struct Elements<'a, 'de> {
+    decoder: &'a mut Decoder<'de>,
+    tally: Tally,
 }
 
 impl<'a, 'de> Elements<'a, 'de> {
     #[inline]
     fn new(decoder: &'a mut Decoder<'de>, count: usize) -> Self {
-        let ahead = count.min(decoder.ahead);
-        decoder.ahead -= ahead;
-        Elements { decoder, next: 0, count, ahead, before: 0 }
-    }
-
-    #[inline]
-    fn begin(&mut self) -> bool {
-        if self.next == self.count {
-            return false;
-        }
-        self.next += 1;
-        self.before = self.decoder.rest.len();
-        true
-    }
-
-    #[inline]
-    fn end(&mut self) -> Result<(), CodecError> {
-        if self.decoder.rest.len() == self.before {
-            self.decoder.free = self.decoder.free.checked_sub(1).ok_or_else(too_many_free)?;
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn locate(&self, error: CodecError) -> CodecError {
-        error.at_index(self.next - 1)
+        let tally = Tally::new(decoder, count);
+        Elements { decoder, tally }
     }
 }
 
@@ -464,18 +494,18 @@ impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
 
     #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, CodecError> {
-        if !self.begin() {
+        if !self.tally.begin(self.decoder) {
             return Ok(None);
         }
         match seed.deserialize(&mut *self.decoder) {
-            Ok(value) => self.end().map(|()| Some(value)),
-            Err(error) => Err(self.locate(error)),
+            Ok(value) => self.tally.end(self.decoder).map(|()| Some(value)),
+            Err(error) => Err(self.tally.locate(error)),
         }
     }
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        Some(self.ahead.min(self.count - self.next))
+        Some(self.tally.hint())
     }
 }
 
@@ -484,26 +514,26 @@ impl<'de> MapAccess<'de> for Elements<'_, 'de> {
 
     #[inline]
     fn next_key_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, CodecError> {
-        if !self.begin() {
+        if !self.tally.begin(self.decoder) {
             return Ok(None);
         }
         match seed.deserialize(&mut *self.decoder) {
             Ok(key) => Ok(Some(key)),
-            Err(error) => Err(self.locate(error)),
+            Err(error) => Err(self.tally.locate(error)),
         }
     }
 
     #[inline]
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, CodecError> {
         match seed.deserialize(&mut *self.decoder) {
-            Ok(value) => self.end().map(|()| value),
-            Err(error) => Err(self.locate(error)),
+            Ok(value) => self.tally.end(self.decoder).map(|()| value),
+            Err(error) => Err(self.tally.locate(error)),
         }
     }
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        Some(self.ahead.min(self.count - self.next))
+        Some(self.tally.hint())
     }
 }
 
@@ -521,6 +551,11 @@ impl<'a, 'de> EnumAccess<'de> for Choice<'a, 'de> {
     fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Payload<'a, 'de>), CodecError> {
         let number = self.decoder.varint()?;
         let number = u32::try_from(number).map_err(|_| out_of_range("a variant"))?;
+        // A type with `#[serde(other)]` would take any number. That is for variants of another version, which a plan
+        // maps by name; here both sides have agreed on the type. (Aliases count among the names, so a little passes.)
+        if number as usize >= self.variants.len() {
+            return Err(no_variant(number.into()));
+        }
         let deserializer: de::value::U32Deserializer<CodecError> = number.into_deserializer();
         let variant = seed.deserialize(deserializer)?;
         Ok((variant, Payload { decoder: self.decoder, number: number as usize, variants: self.variants }))

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::CodecError;
 
 pub use de::Decoder;
+pub(crate) use de::{Tally, bad_flag, no_variant, out_of_range, unzigzag};
 pub use ser::Encoder;
 
 /// How deep values may nest: enough for people's data, safe on the 2 MiB stack of a worker thread.

@@ -16,14 +16,19 @@ pub struct Graph {
 impl Graph {
     /// Adds what a schema defines; its root refers to definitions of the graph.
     pub fn add(&mut self, schema: &TypeSchema) -> Ty {
+        self.add_type(&schema.root, &schema.defs)
+    }
+
+    /// The same for a type over these definitions.
+    pub(super) fn add_type(&mut self, ty: &Ty, defs: &[Def]) -> Ty {
         let mut numbers = HashMap::new();
         let mut new = Vec::new();
-        for index in reachable(schema, &schema.root) {
+        for index in reachable(defs, ty) {
             let next = self.defs.len() as u32;
-            let number = *self.known.entry(whole(schema, index)).or_insert(next);
+            let number = *self.known.entry(whole(defs, index)).or_insert(next);
             numbers.insert(index, number);
             if number == next {
-                self.defs.push(schema.defs[index as usize].clone());
+                self.defs.push(defs[index as usize].clone());
                 new.push(number);
             }
         }
@@ -31,7 +36,7 @@ impl Graph {
             let def = &mut self.defs[number as usize];
             *def = renumbered(def, &mut |index| numbers.get(&index).copied().unwrap_or(index));
         }
-        renumbered_ty(&schema.root, &mut |index| numbers.get(&index).copied().unwrap_or(index))
+        renumbered_ty(ty, &mut |index| numbers.get(&index).copied().unwrap_or(index))
     }
 
     /// All definitions; a [`Ty::Ref`] is an index into them.
@@ -41,17 +46,17 @@ impl Graph {
 }
 
 /// The definitions that a type leads to, in the order of the first way there.
-fn reachable(schema: &TypeSchema, from: &Ty) -> Vec<u32> {
+fn reachable(defs: &[Def], from: &Ty) -> Vec<u32> {
     let (mut order, mut known) = (Vec::new(), HashSet::new());
     // Only the references matter; what is renumbered is dropped.
     let mut found = Vec::new();
     renumbered_ty(from, &mut |index| note(&mut found, index));
     let mut next = 0;
     loop {
-        order.extend(found.drain(..).filter(|&index| (index as usize) < schema.defs.len() && known.insert(index)));
+        order.extend(found.drain(..).filter(|&index| (index as usize) < defs.len() && known.insert(index)));
         let Some(&index) = order.get(next) else { return order };
         next += 1;
-        renumbered(&schema.defs[index as usize], &mut |index| note(&mut found, index));
+        renumbered(&defs[index as usize], &mut |index| note(&mut found, index));
     }
 }
 
@@ -61,12 +66,12 @@ fn note(found: &mut Vec<u32>, index: u32) -> u32 {
 }
 
 /// A definition with all that it leads to, as bytes: equal for equal types, wherever they are defined.
-fn whole(schema: &TypeSchema, index: u32) -> Vec<u8> {
-    let order = reachable(schema, &Ty::Ref(index));
+fn whole(defs: &[Def], index: u32) -> Vec<u8> {
+    let order = reachable(defs, &Ty::Ref(index));
     let mut number = |index: u32| order.iter().position(|&found| found == index).map_or(u32::MAX, |at| at as u32);
-    let defs: Vec<Def> = order.iter().map(|&index| renumbered(&schema.defs[index as usize], &mut number)).collect();
+    let reached: Vec<Def> = order.iter().map(|&index| renumbered(&defs[index as usize], &mut number)).collect();
     // A schema that was validated is not too deep to be written.
-    compact::encode(&defs).unwrap_or_default()
+    compact::encode(&reached).unwrap_or_default()
 }
 
 fn renumbered(def: &Def, number: &mut dyn FnMut(u32) -> u32) -> Def {

@@ -6,12 +6,14 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
 use super::Graph;
+use super::parts::{Part, Role, parts};
 use crate::codec::CodecError;
 use crate::descriptor::ServiceDescriptor;
 use crate::schema::{Def, Field, Kind, Payload, Ty, Variant};
 
 /// A document of the JSON that the JSON codec reads and writes. `methods` holds a schema for the arguments, the
-/// result and the error of each method; the types they refer to are in `$defs`.
+/// result and the error of each method; the types they refer to are in `$defs`. A stream has schemas for an item
+/// and for the error that it may end with.
 ///
 /// A field that may be missing, or may have an earlier name, is not required; earlier names are deprecated properties.
 pub fn json_schema(service: &ServiceDescriptor) -> Result<String, CodecError> {
@@ -20,11 +22,11 @@ pub fn json_schema(service: &ServiceDescriptor) -> Result<String, CodecError> {
         .methods
         .iter()
         .map(|method| {
-            let roots = [Some(("arguments", &method.args)), Some(("result", &method.result)), method.error.as_ref().map(|e| ("error", e))];
-            let roots: Vec<(&str, Ty)> = roots.into_iter().flatten().map(|(part, schema)| (part, graph.add(schema))).collect();
-            (method, roots)
+            let root = |part: &Part<'_>| (member(part.role), graph.add_type(part.ty, part.defs));
+            let roots: Vec<(&str, Ty)> = parts(method)?.iter().map(root).collect();
+            Ok((method, roots))
         })
-        .collect();
+        .collect::<Result<_, CodecError>>()?;
     let types = Types { names: names(graph.defs()) };
     let method = |(method, roots): &(&crate::MethodDescriptor, Vec<(&str, Ty)>)| {
         let parts = roots.iter().map(|(part, ty)| (part.to_string(), types.ty(ty)));
@@ -38,6 +40,19 @@ pub fn json_schema(service: &ServiceDescriptor) -> Result<String, CodecError> {
             .chain([("methods".to_owned(), object(methods.iter().map(method))), ("$defs".to_owned(), object(defs))]),
     );
     serde_json::to_string_pretty(&document).map(|json| json + "\n").map_err(|error| CodecError::new(error.to_string()))
+}
+
+/// What the schema of a part is called.
+fn member(role: Role) -> &'static str {
+    match role {
+        Role::Arguments => "arguments",
+        Role::ArgumentsItem => "arguments_item",
+        Role::ArgumentsStreamError => "arguments_stream_error",
+        Role::Result => "result",
+        Role::ResultItem => "result_item",
+        Role::ResultStreamError => "result_stream_error",
+        Role::Error => "error",
+    }
 }
 
 /// JSON whose members keep their order.

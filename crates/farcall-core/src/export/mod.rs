@@ -6,6 +6,7 @@
 mod graph;
 #[cfg(feature = "json")]
 mod json_schema;
+mod parts;
 mod proto;
 
 pub use graph::Graph;

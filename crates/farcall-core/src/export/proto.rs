@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::Graph;
+use super::parts::{Part, Role, parts};
 use crate::codec::CodecError;
 use crate::descriptor::{MethodDescriptor, ServiceDescriptor};
 use crate::messages::{Messages, Names, write_docs};
@@ -14,7 +15,8 @@ pub fn proto(service: &ServiceDescriptor) -> Result<String, CodecError> {
     let (package, name) = full_name.rsplit_once('.').unwrap_or(("", full_name));
     let name = Names::default().unique(name);
     let mut graph = Graph::default();
-    let roots: Vec<(String, Ty)> = service.methods.iter().flat_map(|method| roots(method, &mut graph)).collect();
+    let methods = service.methods.iter().map(|method| Ok((method, parts(method)?))).collect::<Result<Vec<_>, CodecError>>()?;
+    let roots: Vec<(String, Ty)> = methods.iter().flat_map(|(method, parts)| roots(method, parts, &mut graph)).collect();
     let messages = Messages::of_roots(graph.defs(), &roots, &[&name])?;
 
     let mut out = "syntax = \"proto3\";\n".to_owned();
@@ -26,26 +28,55 @@ pub fn proto(service: &ServiceDescriptor) -> Result<String, CodecError> {
     write_docs(&mut out, &service.docs, "");
     let _ = writeln!(out, "service {name} {{");
     let (mut at, mut names) = (0, Names::default());
-    for method in &service.methods {
+    for (method, parts) in &methods {
         write_docs(&mut out, &method.docs, "  ");
-        if method.error.is_some() {
-            let _ = writeln!(out, "  // Its own error: {}", messages.root_name(at + 2));
-        }
-        if method.traits.oneway {
-            out.push_str("  // One-way: there is no reply.\n");
-        }
-        let method_name = names.unique(method.foreign_name.as_deref().unwrap_or(&method.name));
-        let _ = writeln!(out, "  rpc {method_name}({}) returns ({});", messages.root_name(at), messages.root_name(at + 1));
-        at += 2 + usize::from(method.error.is_some());
+        let name = names.unique(method.foreign_name.as_deref().unwrap_or(&method.name));
+        let types: Vec<(Role, &str)> = parts.iter().zip(at..).map(|(part, root)| (part.role, messages.root_name(root))).collect();
+        write_rpc(&mut out, method, &name, &types);
+        at += parts.len();
     }
     out.push_str("}\n");
     Ok(out + &messages.proto())
 }
 
-/// Arguments, result and error, and what they are called if they have no name.
-fn roots(method: &MethodDescriptor, graph: &mut Graph) -> Vec<(String, Ty)> {
-    let mut root = |what: &str, schema| (format!("{} {what}", method.name), graph.add(schema));
-    let mut roots = vec![root("args", &method.args), root("result", &method.result)];
-    roots.extend(method.error.iter().map(|error| root("error", error)));
-    roots
+/// What a method carries, and what that is called if it has no name.
+fn roots(method: &MethodDescriptor, parts: &[Part<'_>], graph: &mut Graph) -> Vec<(String, Ty)> {
+    let root = |part: &Part<'_>| (format!("{} {}", method.name, words(part.role)), graph.add_type(part.ty, part.defs));
+    parts.iter().map(root).collect()
+}
+
+fn words(role: Role) -> &'static str {
+    match role {
+        Role::Arguments => "args",
+        Role::ArgumentsItem => "args item",
+        Role::ArgumentsStreamError => "args stream error",
+        Role::Result => "result",
+        Role::ResultItem => "result item",
+        Role::ResultStreamError => "result stream error",
+        Role::Error => "error",
+    }
+}
+
+/// A line of the service. What proto3 has no words for is a comment: a stream beside the arguments, and errors.
+fn write_rpc(out: &mut String, method: &MethodDescriptor, name: &str, types: &[(Role, &str)]) {
+    let of = |role: Role| types.iter().find(|(found, _)| *found == role).map(|(_, name)| *name);
+    let comments = [
+        ("Its own error", Role::Error),
+        ("Behind the arguments follows a stream of", Role::ArgumentsItem),
+        ("The stream behind the arguments may end with", Role::ArgumentsStreamError),
+        ("The stream of results may end with", Role::ResultStreamError),
+    ];
+    for (text, role) in comments {
+        if let Some(ty) = of(role) {
+            let _ = writeln!(out, "  // {text}: {ty}");
+        }
+    }
+    if method.traits.oneway {
+        out.push_str("  // One-way: there is no reply.\n");
+    }
+    let result = match of(Role::ResultItem) {
+        Some(item) => format!("stream {item}"),
+        None => of(Role::Result).unwrap_or("?").to_owned(),
+    };
+    let _ = writeln!(out, "  rpc {name}({}) returns ({result});", of(Role::Arguments).unwrap_or("?"));
 }

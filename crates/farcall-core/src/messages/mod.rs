@@ -103,7 +103,12 @@ impl Messages {
     /// What the values of this schema are written as. Fails if two fields of a message have one number, or one has a
     /// number that protobuf keeps for itself.
     pub fn of(schema: &TypeSchema) -> Result<Messages, CodecError> {
-        Messages::of_roots(&schema.defs, &[("Value".to_owned(), schema.root.clone())], &[])
+        Messages::of_type(&schema.root, &schema.defs)
+    }
+
+    /// The same for a type over these definitions.
+    pub(crate) fn of_type(ty: &Ty, defs: &[Def]) -> Result<Messages, CodecError> {
+        Messages::of_roots(defs, &[("Value".to_owned(), ty.clone())], &[])
     }
 
     /// The messages for several types over the same definitions. A root that is no message of its own becomes one of

@@ -145,11 +145,28 @@ tuples! {
 }
 
 fn field(name: &str, ty: Ty) -> Field {
-    Field { name: name.to_owned(), aliases: Vec::new(), default: false, docs: String::new(), tag: None, foreign: None, ty }
+    Field {
+        name: name.to_owned(),
+        aliases: Vec::new(),
+        default: false,
+        must_understand: false,
+        docs: String::new(),
+        tag: None,
+        foreign: None,
+        ty,
+    }
 }
 
 fn variant(name: &str, ty: Ty) -> Variant {
-    Variant { name: name.to_owned(), aliases: Vec::new(), docs: String::new(), tag: None, foreign: None, payload: Payload::Newtype(ty) }
+    Variant {
+        name: name.to_owned(),
+        aliases: Vec::new(),
+        other: false,
+        docs: String::new(),
+        tag: None,
+        foreign: None,
+        payload: Payload::Newtype(ty),
+    }
 }
 
 impl Schema for Duration {

@@ -7,8 +7,10 @@ use super::{Def, Field, Kind, Payload, Ty, TypeSchema, Variant};
 
 /// Definitions in one schema.
 pub const MAX_DEFS: usize = 1024;
-/// Types, fields and variants in one schema, all together.
+/// Types, fields, variants and their aliases in one schema, all together.
 pub const MAX_NODES: usize = 1 << 14;
+/// Bytes of the name of a field or variant, and of an alias.
+pub const MAX_NAME: usize = 256;
 /// How deep types may nest without a definition between: `Vec<Option<Vec<…>>>`.
 pub const MAX_TY_DEPTH: usize = 64;
 
@@ -34,6 +36,11 @@ impl TypeSchema {
     /// It may still describe values without end or a great many values without bytes: whoever walks values by it
     /// needs a depth limit and a budget.
     pub fn validate(&self) -> Result<(), SchemaError> {
+        self.checked_size().map(drop)
+    }
+
+    /// The number of types, fields, variants and aliases, if the schema is sound.
+    pub(crate) fn checked_size(&self) -> Result<usize, SchemaError> {
         if self.defs.len() > MAX_DEFS {
             return refuse(format!("{} definitions, at most {MAX_DEFS}", self.defs.len()));
         }
@@ -43,12 +50,12 @@ impl TypeSchema {
             let found = check.def(def);
             found.map_err(|SchemaError(why)| SchemaError(format!("{}: {why}", short(&def.name))))?;
         }
-        Ok(())
+        Ok(check.nodes)
     }
 }
 
 /// A name from a peer, cut to what an error message can bear.
-fn short(name: &str) -> String {
+pub(crate) fn short(name: &str) -> String {
     name.chars().take(64).collect()
 }
 
@@ -61,7 +68,18 @@ impl Check {
     fn node(&mut self) -> Result<(), SchemaError> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return refuse(format!("more than {MAX_NODES} types, fields and variants"));
+            return refuse(format!("more than {MAX_NODES} types, fields, variants and aliases"));
+        }
+        Ok(())
+    }
+
+    /// A field or a variant, and its names.
+    fn named(&mut self, name: &str, aliases: &[String]) -> Result<(), SchemaError> {
+        for name in std::iter::once(name).chain(aliases.iter().map(String::as_str)) {
+            self.node()?;
+            if name.len() > MAX_NAME {
+                return refuse(format!("the name `{}…` is longer than {MAX_NAME} bytes", short(name)));
+            }
         }
         Ok(())
     }
@@ -99,7 +117,7 @@ impl Check {
     fn fields(&mut self, fields: &[Field]) -> Result<(), SchemaError> {
         unique(fields.iter().map(|field| field.name.as_str()))?;
         for field in fields {
-            self.node()?;
+            self.named(&field.name, &field.aliases)?;
             self.ty(&field.ty, 0)?;
         }
         Ok(())
@@ -107,8 +125,14 @@ impl Check {
 
     fn variants(&mut self, variants: &[Variant]) -> Result<(), SchemaError> {
         unique(variants.iter().map(|variant| variant.name.as_str()))?;
+        if variants.iter().filter(|variant| variant.other).count() > 1 {
+            return refuse("more than one variant stands for unknown ones");
+        }
         for variant in variants {
-            self.node()?;
+            self.named(&variant.name, &variant.aliases)?;
+            if variant.other && variant.payload != Payload::Unit {
+                return refuse(format!("`{}` stands for unknown variants, so it cannot hold anything", short(&variant.name)));
+            }
             match &variant.payload {
                 Payload::Unit => {}
                 Payload::Newtype(ty) => self.ty(ty, 0)?,

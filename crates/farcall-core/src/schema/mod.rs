@@ -8,8 +8,8 @@
 //!
 //! The fingerprint of a type is the first 16 bytes of the BLAKE3 hash of its *canonical layout*: exactly what decides
 //! the bytes of the compact codec and what they mean. Names of fields and variants are part of it (swapping two
-//! fields of one type is a change of meaning), names of types, docs, aliases, defaults, numbers and foreign names are
-//! not. Equal fingerprints: call. Different ones: compare the schemas, which costs a little time and no safety.
+//! fields of one type is a change of meaning), names of types, docs, aliases, defaults, what must be understood, which
+//! variant stands for unknown ones, numbers and foreign names are not: they matter only where the sides differ. Equal fingerprints: call. Different ones: compare the schemas, which costs a little time and no safety.
 //!
 //! The canonical layout is this byte string. `n` is a 32-bit little-endian number, `str` is `n` bytes of UTF-8
 //! after their count `n`.
@@ -51,9 +51,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use show::type_name;
+use crate::data;
 
-pub use check::{MAX_DEFS, MAX_NODES, MAX_TY_DEPTH, SchemaError};
+pub(crate) use check::short;
+pub use check::{MAX_DEFS, MAX_NAME, MAX_NODES, MAX_TY_DEPTH, SchemaError};
+pub(crate) use show::{short_type_name, type_name};
 
 /// A type that can describe itself: what `#[data]` and `derive(Schema)` implement.
 #[diagnostic::on_unimplemented(
@@ -67,8 +69,8 @@ pub trait Schema {
 }
 
 /// A type and the definitions it refers to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
-#[schema(crate = farcall_core)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TypeSchema {
     /// The type described.
     pub root: Ty,
@@ -77,8 +79,8 @@ pub struct TypeSchema {
 }
 
 /// A type as a field refers to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
-#[schema(crate = farcall_core)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Ty {
     /// `bool`
     Bool,
@@ -129,8 +131,8 @@ pub enum Ty {
 }
 
 /// A named type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
-#[schema(crate = farcall_core)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Def {
     /// Its name here, with the arguments of a generic type: `Page<Order>`.
     pub name: String,
@@ -143,8 +145,8 @@ pub struct Def {
 }
 
 /// What a named type is made of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
-#[schema(crate = farcall_core)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// A struct without fields or braces.
     Unit,
@@ -157,8 +159,8 @@ pub enum Kind {
 }
 
 /// A named field.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
-#[schema(crate = farcall_core)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Field {
     /// Its name, after serde's renaming.
     pub name: String,
@@ -166,6 +168,9 @@ pub struct Field {
     pub aliases: Vec<String>,
     /// Whether it may be missing in what is read.
     pub default: bool,
+    /// Whether a reader whose type lacks it must refuse the value, where it would skip another field. It counts where
+    /// the type around it is read, not where that is skipped as a whole.
+    pub must_understand: bool,
     /// Its doc comment.
     pub docs: String,
     /// Its number for formats that go by number, such as protobuf.
@@ -177,13 +182,15 @@ pub struct Field {
 }
 
 /// A variant of an enum.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
-#[schema(crate = farcall_core)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
     /// Its name, after serde's renaming.
     pub name: String,
     /// Earlier names it is still read under.
     pub aliases: Vec<String>,
+    /// Whether a reader takes variants that it does not know for this one. At most one does, and it holds nothing.
+    pub other: bool,
     /// Its doc comment.
     pub docs: String,
     /// Its number for formats that go by number.
@@ -195,8 +202,8 @@ pub struct Variant {
 }
 
 /// What a variant holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, farcall_macros::Schema)]
-#[schema(crate = farcall_core)]
+#[data(crate = farcall_core)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
     /// Nothing.
     Unit,

@@ -39,8 +39,11 @@ impl TypeSchema {
                 Kind::Struct(fields) => field_step(fields, step),
                 Kind::Tuple(types) => tuple_step(types, step),
                 Kind::Enum(variants) => {
-                    let Step::Variant(Some(number), name) = step else { return None };
-                    let variant = variants.get(*number)?;
+                    let Step::Variant(number, name) = step else { return None };
+                    let variant = match number {
+                        Some(number) => variants.get(*number)?,
+                        None => variants.iter().find(|variant| variant.name == *name)?,
+                    };
                     *name = variant.name.clone().into();
                     match &variant.payload {
                         Payload::Unit => None,
@@ -64,8 +67,12 @@ impl TypeSchema {
 }
 
 fn field_step<'a>(fields: &'a [Field], step: &mut Step) -> Option<At<'a>> {
-    let Step::Field(Some(index), name) = step else { return None };
-    let field = fields.get(*index)?;
+    let Step::Field(index, name) = step else { return None };
+    // A plan knows the name, and not the place.
+    let field = match index {
+        Some(index) => fields.get(*index)?,
+        None => fields.iter().find(|field| field.name == *name)?,
+    };
     *name = field.name.clone().into();
     Some(At::Type(&field.ty))
 }

@@ -1,5 +1,7 @@
 //! Schemas for people: type names and listings.
 
+use std::fmt;
+
 use super::{Def, Field, Kind, Payload, Ty, TypeSchema, Variant};
 
 impl TypeSchema {
@@ -20,7 +22,41 @@ impl TypeSchema {
 }
 
 pub(crate) fn type_name(ty: &Ty, defs: &[Def]) -> String {
-    let name = |ty| type_name(ty, defs);
+    let mut name = String::new();
+    // A string takes all that is written.
+    let _ = write_type(&mut name, ty, defs);
+    name
+}
+
+/// A type's name for an error message, cut to what that can bear: a type from a peer may be large.
+pub(crate) fn short_type_name(ty: &Ty, defs: &[Def]) -> String {
+    let mut name = Cut { text: String::new(), left: SHORT_NAME };
+    match write_type(&mut name, ty, defs) {
+        Ok(()) => name.text,
+        Err(fmt::Error) => name.text + "…",
+    }
+}
+
+/// Characters of a type's name in an error message.
+const SHORT_NAME: usize = 80;
+
+/// Takes so many characters and refuses the rest, which ends the writing.
+struct Cut {
+    text: String,
+    left: usize,
+}
+
+impl fmt::Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            self.text.push(char);
+        }
+        Ok(())
+    }
+}
+
+fn write_type(out: &mut impl fmt::Write, ty: &Ty, defs: &[Def]) -> fmt::Result {
     let text = match ty {
         Ty::Bool => "bool",
         Ty::U8 => "u8",
@@ -39,22 +75,40 @@ pub(crate) fn type_name(ty: &Ty, defs: &[Def]) -> String {
         Ty::Str => "String",
         Ty::Bytes => "Bytes",
         Ty::Unit => "()",
-        Ty::Option(some) => return format!("Option<{}>", name(some)),
-        Ty::Seq(element) => return format!("Vec<{}>", name(element)),
-        Ty::Map(key, value) => return format!("Map<{}, {}>", name(key), name(value)),
-        Ty::Array(element, count) => return format!("[{}; {count}]", name(element)),
-        Ty::Tuple(types) => return tuple(types, defs),
+        Ty::Option(some) => return write_around(out, "Option<", some, ">", defs),
+        Ty::Seq(element) => return write_around(out, "Vec<", element, ">", defs),
+        Ty::Map(key, value) => {
+            write_around(out, "Map<", key, ", ", defs)?;
+            return write_around(out, "", value, ">", defs);
+        }
+        Ty::Array(element, count) => {
+            write_around(out, "[", element, "; ", defs)?;
+            return write!(out, "{count}]");
+        }
+        Ty::Tuple(types) => return write_tuple(out, types, defs),
         Ty::Ref(index) => defs.get(*index as usize).map_or("?", |def| def.name.as_str()),
     };
-    text.to_owned()
+    out.write_str(text)
+}
+
+fn write_around(out: &mut impl fmt::Write, before: &str, ty: &Ty, after: &str, defs: &[Def]) -> fmt::Result {
+    out.write_str(before)?;
+    write_type(out, ty, defs)?;
+    out.write_str(after)
+}
+
+fn write_tuple(out: &mut impl fmt::Write, types: &[Ty], defs: &[Def]) -> fmt::Result {
+    out.write_str("(")?;
+    for (at, ty) in types.iter().enumerate() {
+        write_around(out, if at == 0 { "" } else { ", " }, ty, "", defs)?;
+    }
+    out.write_str(if types.len() == 1 { ",)" } else { ")" })
 }
 
 fn tuple(types: &[Ty], defs: &[Def]) -> String {
-    let names: Vec<String> = types.iter().map(|ty| type_name(ty, defs)).collect();
-    match names.as_slice() {
-        [one] => format!("({one},)"),
-        _ => format!("({})", names.join(", ")),
-    }
+    let mut text = String::new();
+    let _ = write_tuple(&mut text, types, defs);
+    text
 }
 
 fn describe_def(def: &Def, defs: &[Def]) -> String {
@@ -88,29 +142,36 @@ fn describe_variant(variant: &Variant, defs: &[Def]) -> String {
             format!(" {{\n{fields}    }}")
         }
     };
-    let notes = notes(variant.tag, variant.foreign.as_deref(), &variant.aliases, false);
-    format!("{}    {}{payload},{notes}\n", doc_lines(&variant.docs, "    "), variant.name)
+    let mut notes = notes(variant.tag, variant.foreign.as_deref(), &variant.aliases);
+    notes.extend(variant.other.then(|| "stands for unknown ones".to_owned()));
+    format!("{}    {}{payload},{}\n", doc_lines(&variant.docs, "    "), variant.name, comment(&notes))
 }
 
 fn describe_field(field: &Field, defs: &[Def], indent: &str) -> String {
-    let notes = notes(field.tag, field.foreign.as_deref(), &field.aliases, field.default);
+    let mut notes = notes(field.tag, field.foreign.as_deref(), &field.aliases);
+    notes.extend(field.default.then(|| "may be missing".to_owned()));
+    notes.extend(field.must_understand.then(|| "must be understood".to_owned()));
     let (docs, ty) = (doc_lines(&field.docs, indent), type_name(&field.ty, defs));
-    format!("{docs}{indent}{}: {ty},{notes}\n", field.name)
+    format!("{docs}{indent}{}: {ty},{}\n", field.name, comment(&notes))
 }
 
 fn doc_lines(docs: &str, indent: &str) -> String {
     docs.lines().map(|line| format!("{indent}/// {line}\n")).collect()
 }
 
-/// What Rust has no place for, as a comment behind the line.
-fn notes(tag: Option<u32>, foreign: Option<&str>, aliases: &[String], default: bool) -> String {
+/// What Rust has no place for.
+fn notes(tag: Option<u32>, foreign: Option<&str>, aliases: &[String]) -> Vec<String> {
     let mut notes = Vec::new();
     notes.extend(tag.map(|tag| format!("number {tag}")));
     notes.extend(foreign.map(|name| format!("elsewhere `{name}`")));
     notes.extend(aliases.iter().map(|alias| format!("was `{alias}`")));
-    notes.extend(default.then(|| "may be missing".to_owned()));
-    if notes.is_empty() {
-        return String::new();
+    notes
+}
+
+/// Notes behind their line.
+fn comment(notes: &[String]) -> String {
+    match notes {
+        [] => String::new(),
+        _ => format!(" // {}", notes.join(", ")),
     }
-    format!(" // {}", notes.join(", "))
 }

@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{Ident, Path};
 
-use super::parse::{Method, Service, show, span_of};
+use super::parse::{Items, Method, Service, show, span_of};
 use crate::attrs::plain;
 
 /// Everything that a service trait becomes.
@@ -23,9 +23,15 @@ pub(crate) fn service(service: &Service) -> TokenStream {
 fn travels(service: &Service) -> TokenStream {
     let root = &service.root;
     let types = service.methods.iter().flat_map(|m| {
-        let values = m.params.iter().map(|p| &p.ty).chain([&m.out]);
+        let streams = || m.up.iter().map(|(_, items)| items).chain(&m.down);
+        let out = m.down.is_none().then_some(&m.out);
+        let values = m.params.iter().map(|p| &p.ty).chain(out).chain(streams().map(|s| &s.item));
         let values = values.map(|ty| quote_spanned!(span_of(ty)=> #root::__rt::travels::<#ty>();));
-        let error = m.error.iter().map(|ty| quote_spanned!(span_of(ty)=> #root::__rt::is_app_error::<#ty>();));
+        let error = m
+            .error
+            .iter()
+            .chain(streams().filter_map(|s| s.error.as_ref()))
+            .map(|ty| quote_spanned!(span_of(ty)=> #root::__rt::is_app_error::<#ty>();));
         values.chain(error).collect::<Vec<_>>()
     });
     quote! {
@@ -54,16 +60,51 @@ fn server_name(service: &Service) -> Ident {
     format_ident!("{}Server", service.ident)
 }
 
-/// `order: Order, fast: bool`
+/// `order: Order, fast: bool, lines: Streaming<String>`
 fn params(method: &Method) -> TokenStream {
     let params = method.params.iter().map(|p| {
         let (ident, ty) = (&p.ident, &p.ty);
         quote!(#ident: #ty)
     });
+    let stream = method.up.iter().map(|(ident, items)| {
+        let ty = &items.ty;
+        quote!(#ident: #ty)
+    });
+    let params = params.chain(stream);
     quote!(#(#params),*)
 }
 
-/// `order, fast`
+/// `order, fast, lines`
+fn all_names(method: &Method) -> TokenStream {
+    let names = method.params.iter().map(|p| &p.ident).chain(method.up.iter().map(|(ident, _)| ident));
+    quote!(#(#names),*)
+}
+
+/// The form of a stream.
+fn stream_form(root: &Path, items: &Items) -> TokenStream {
+    let form = if items.bytes { quote!(AsBytes) } else { quote!(AsValue) };
+    quote!(#root::__rt::AsStream<#root::__rt::#form>)
+}
+
+/// What goes beside the arguments: its type, and how it is made of the parameter.
+fn up(root: &Path, method: &Method) -> (TokenStream, TokenStream) {
+    match &method.up {
+        None => (quote!(()), quote!(())),
+        Some((ident, items)) => {
+            let (ty, form) = (&items.ty, stream_form(root, items));
+            (quote!(#root::__rt::StreamArg<#ty, #form>), quote!(#root::__rt::StreamArg::new(#ident)))
+        }
+    }
+}
+
+/// The schema of a stream.
+fn items_schema(root: &Path, items: &Items) -> TokenStream {
+    let item = &items.item;
+    let error = items.error.as_ref().map_or_else(|| quote!(#root::__rt::Never), |e| quote!(#e));
+    quote!(#root::__rt::ItemsOf<#item, #error>)
+}
+
+/// `order, fast`, without the stream.
 fn names(method: &Method) -> TokenStream {
     let names = method.params.iter().map(|p| &p.ident);
     quote!(#(#names),*)
@@ -115,8 +156,14 @@ fn marker(service: &Service, row: usize, method: &Method) -> TokenStream {
         quote!(#(#attrs)* pub #ident: #ty)
     });
     let (out, error) = (&method.out, error_type(root, method));
-    let form = if method.bytes { quote!(AsBytes) } else { quote!(AsValue) };
-    let form = quote_spanned!(span_of(&method.out)=> #root::__rt::#form);
+    let form = match &method.down {
+        Some(items) => stream_form(root, items),
+        None => {
+            let form = if method.bytes { quote!(AsBytes) } else { quote!(AsValue) };
+            quote_spanned!(span_of(&method.out)=> #root::__rt::#form)
+        }
+    };
+    let (up, _) = up(root, method);
     let docs = format!("The method `{}` of [`{}`] as a type.", plain(&method.ident), service.ident);
     let (oneway, row) = (method.oneway, row as u16);
     let call = format_ident!("__farcall_{}", plain(&method.ident));
@@ -134,6 +181,7 @@ fn marker(service: &Service, row: usize, method: &Method) -> TokenStream {
         #[allow(private_interfaces)]
         impl #root::__rt::Method for #marker {
             type Args = #args;
+            type Up = #up;
             type Out = #out;
             type Err = #error;
             type Form = #form;
@@ -146,9 +194,10 @@ fn marker(service: &Service, row: usize, method: &Method) -> TokenStream {
             fn local(
                 target: &#root::__rt::LocalTarget,
                 args: #args,
+                up: Self::Up,
             ) -> #root::__rt::BoxFuture<'static, #root::__rt::Reply<#out, #error>> {
                 match target.downcast_ref::<::std::sync::Arc<dyn #object>>() {
-                    ::core::option::Option::Some(provider) => ::std::sync::Arc::clone(provider).#call(args),
+                    ::core::option::Option::Some(provider) => ::std::sync::Arc::clone(provider).#call(args, up),
                     ::core::option::Option::None => #root::__rt::wrong_target::<Self>(),
                 }
             }
@@ -167,17 +216,20 @@ fn object_form(service: &Service) -> TokenStream {
         .map(|m| {
             let (call, args, out, error) =
                 (format_ident!("__farcall_{}", plain(&m.ident)), args_name(service, m), &m.out, error_type(root, m));
+            let (up, _) = up(root, m);
             quote! {
                 fn #call(
                     self: ::std::sync::Arc<Self>,
                     args: #args,
+                    up: #up,
                 ) -> #root::__rt::BoxFuture<'static, #root::__rt::Reply<#out, #error>>
             }
         })
         .collect();
     let bodies = service.methods.iter().map(|m| {
-        let (name, args, names) = (&m.ident, args_name(service, m), names(m));
-        let called = quote!(<__Provider as #ident>::#name(&*self, #names));
+        let (name, args, names, all) = (&m.ident, args_name(service, m), names(m), all_names(m));
+        let stream = m.up.as_ref().map_or_else(|| quote!(let () = up;), |(ident, _)| quote!(let #ident = up.into_inner();));
+        let called = quote!(<__Provider as #ident>::#name(&*self, #all));
         let body = match (m.blocking, m.oneway) {
             (true, true) => quote!(#root::__rt::local_blocking(move || #called).await?; ::core::result::Result::Ok(())),
             (true, false) => quote!(#root::__rt::local_blocking(move || #called).await?),
@@ -186,6 +238,7 @@ fn object_form(service: &Service) -> TokenStream {
         };
         quote!({
             let #args { #names } = args;
+            #stream
             ::std::boxed::Box::pin(async move { #body })
         })
     });
@@ -208,17 +261,34 @@ fn descriptor(service: &Service) -> TokenStream {
     let foreign = option(service.foreign.as_deref());
     let methods = service.methods.iter().map(|m| {
         let (args, out, error) = (args_name(service, m), &m.out, error_type(root, m));
+        let args = match &m.up {
+            Some((_, items)) => {
+                let items = items_schema(root, items);
+                quote!(#root::__rt::WithItems<#args, #items>)
+            }
+            None => quote!(#args),
+        };
+        let out = m.down.as_ref().map_or_else(|| quote!(#out), |items| items_schema(root, items));
         let (name, docs, foreign) = (plain(&m.ident), &m.docs, option(m.foreign.as_deref()));
-        let params: Vec<(String, String)> = m.params.iter().map(|p| (plain(&p.ident), show(&p.ty))).collect();
+        let stream = m.up.iter().map(|(ident, items)| (plain(ident), show(&items.ty)));
+        let params: Vec<(String, String)> = m.params.iter().map(|p| (plain(&p.ident), show(&p.ty))).chain(stream).collect();
         let listed = params.iter().map(|(name, ty)| quote!((#name, #ty)));
         let shown: Vec<String> = params.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();
         let arrow = m.reply.as_ref().map_or_else(String::new, |r| format!(" -> {}", show(r)));
         let signature = format!("{name}({}){arrow}", shown.join(", "));
         let Method { idempotent, oneway, cancel, blocking, .. } = m;
+        let (args_stream, result_stream) = (m.up.is_some(), m.down.is_some());
         quote! {
             #root::__rt::MethodDescriptor::build::<#args, #out, #error>(
                 #name, #foreign, #docs, &[#(#listed),*], #signature,
-                #root::__rt::MethodTraits { idempotent: #idempotent, oneway: #oneway, cancel: #cancel, blocking: #blocking },
+                #root::__rt::MethodTraits {
+                    idempotent: #idempotent,
+                    oneway: #oneway,
+                    cancel: #cancel,
+                    blocking: #blocking,
+                    args_stream: #args_stream,
+                    result_stream: #result_stream,
+                },
             )
         }
     });
@@ -249,16 +319,17 @@ fn client(service: &Service) -> TokenStream {
     let own = service.methods.iter().map(|m| {
         let (attrs, name, params, names) = (&m.attrs, &m.ident, params(m), names(m));
         let (marker, args) = (marker_name(service, m), args_name(service, m));
+        let (_, up) = up(root, m);
         quote! {
             #(#attrs)*
             #[inline]
             pub fn #name(&self, #params) -> #root::__rt::Call<#marker> {
-                #root::__rt::Call::new(::core::clone::Clone::clone(&self.channel), #args { #names })
+                #root::__rt::Call::new(::core::clone::Clone::clone(&self.channel), #args { #names }, #up)
             }
         }
     });
     let as_trait = service.methods.iter().map(|m| {
-        let (name, params, names, output) = (&m.ident, params(m), names(m), output(m));
+        let (name, params, names, output) = (&m.ident, params(m), all_names(m), output(m));
         let called = quote!(#client::#name(self, #names));
         match (m.blocking, m.oneway) {
             (true, true) => quote!(fn #name(&self, #params) { let _ = #called.wait(); }),
@@ -348,7 +419,8 @@ fn server(service: &Service) -> TokenStream {
     let arms = service.methods.iter().enumerate().map(|(row, m)| {
         let (name, names, row) = (&m.ident, names(m), row as u16);
         let (marker, args) = (marker_name(service, m), args_name(service, m));
-        let called = quote!(<__Provider as #ident>::#name(&*#provider, #names));
+        let all = all_names(m);
+        let called = quote!(<__Provider as #ident>::#name(&*#provider, #all));
         let reply = match (m.blocking, m.oneway) {
             (true, oneway) => {
                 let ok = if oneway { quote!(Ok(())) } else { quote!(Ok(reply)) };
@@ -362,6 +434,18 @@ fn server(service: &Service) -> TokenStream {
             }
             (false, true) => quote!(#called.await; #call.reply::<#marker>(::core::result::Result::Ok(()))),
             (false, false) => quote!(let reply = #called.await; #call.reply::<#marker>(reply)),
+        };
+        let reply = match &m.up {
+            Some((ident, items)) => {
+                let (ty, form) = (&items.ty, stream_form(root, items));
+                quote! {
+                    match #call.stream::<#marker, #ty, #form>() {
+                        ::core::result::Result::Ok(#ident) => { #reply }
+                        ::core::result::Result::Err(error) => #call.fail(&error),
+                    }
+                }
+            }
+            None => reply,
         };
         quote! {
             #row => match #call.args::<#marker>() {

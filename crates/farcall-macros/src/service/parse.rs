@@ -11,7 +11,7 @@ use syn::{
     TraitItem, TraitItemFn, Type, Visibility, parse_quote,
 };
 
-use crate::attrs::{docs, each, plain, set, string};
+use crate::attrs::{docs, each, plain, set, skip_value, string};
 use crate::data::argument;
 use crate::schema::{is_named, last_segment};
 
@@ -41,7 +41,12 @@ pub(crate) struct Method {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) docs: String,
     pub(crate) foreign: Option<String>,
+    /// Without the stream.
     pub(crate) params: Vec<Param>,
+    /// The last parameter, if it is a stream.
+    pub(crate) up: Option<(Ident, Items)>,
+    /// The result, if it is a stream.
+    pub(crate) down: Option<Items>,
     /// The whole return type of a two-way method, as written.
     pub(crate) reply: Option<Type>,
     pub(crate) out: Type,
@@ -53,6 +58,17 @@ pub(crate) struct Method {
     pub(crate) oneway: bool,
     pub(crate) cancel: bool,
     pub(crate) blocking: bool,
+}
+
+/// A stream's type, taken apart.
+pub(crate) struct Items {
+    /// All of it, as written.
+    pub(crate) ty: Type,
+    pub(crate) item: Type,
+    /// `None`: no application error.
+    pub(crate) error: Option<Type>,
+    /// Items go as bytes.
+    pub(crate) bytes: bool,
 }
 
 /// A parameter, checked.
@@ -162,6 +178,8 @@ fn method(item: &TraitItem) -> syn::Result<Method> {
         docs: docs(attrs),
         foreign: None,
         params: Vec::new(),
+        up: None,
+        down: None,
         reply: None,
         out: parse_quote!(()),
         error: None,
@@ -192,7 +210,16 @@ fn method(item: &TraitItem) -> syn::Result<Method> {
     if method.oneway && method.cancel {
         return err(&sig.ident, "nobody waits for a one-way call, so nobody can cancel it: take `cancel` off");
     }
-    method.cancel |= method.idempotent && !method.oneway;
+    if let Some((stream, _)) = &method.up {
+        if method.oneway {
+            return err(stream, "a one-way method cannot take a stream: nobody would learn that it broke off; take `oneway` off");
+        }
+        if method.idempotent {
+            return err(stream, "a method that takes a stream cannot be idempotent: a stream cannot be sent twice; take `idempotent` off");
+        }
+    }
+    let streamed = method.up.is_some() || method.down.is_some();
+    method.cancel |= (method.idempotent || streamed) && !method.oneway;
     Ok(method)
 }
 
@@ -225,28 +252,77 @@ fn signature(sig: &Signature, method: &mut Method) -> syn::Result<()> {
         None => return err(&sig.ident, "`&self` is missing: a remote method is called on a provider; write `(&self)`"),
     }
     for input in inputs {
-        if let FnArg::Typed(input) = input {
-            method.params.push(param(input)?);
+        let FnArg::Typed(input) = input else { continue };
+        if let Some((stream, _)) = &method.up {
+            return err(stream, "a stream must be the last parameter, and the only one: its items follow the other arguments");
+        }
+        match is_named(&input.ty, "Streaming") {
+            true => method.up = Some((plain_name(&input.pat)?.ident.clone(), items(&input.ty)?)),
+            false => method.params.push(param(input)?),
         }
     }
     Ok(())
 }
 
+fn plain_name(pat: &Pat) -> syn::Result<&syn::PatIdent> {
+    match pat {
+        Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => Ok(name),
+        other => err(other, "a parameter of a remote method needs a plain name: it is the field's name in other formats"),
+    }
+}
+
+/// `Streaming<T>` or `Streaming<T, E>`.
+fn items(ty: &Type) -> syn::Result<Items> {
+    let advice = "a stream is `Streaming<T>`, or `Streaming<T, E>` if it may end with an application error";
+    let Some(PathArguments::AngleBracketed(arguments)) = last_segment(ty).map(|s| &s.arguments) else { return err(ty, advice) };
+    let (item, error) = one_or_two(ty, &arguments.args, advice)?;
+    refuse_type(&item, "a stream's item")?;
+    error.as_ref().map_or(Ok(()), |e| refuse_type(e, "an error"))?;
+    let error = error.filter(|e| !is_named(e, "Never"));
+    Ok(Items { ty: ty.clone(), bytes: is_bytes(&item), item, error })
+}
+
+fn is_bytes(ty: &Type) -> bool {
+    argument(ty, "Vec").is_some_and(|element| is_named(element, "u8")) || is_named(ty, "Bytes")
+}
+
+/// One type argument, or two.
+fn one_or_two<'a>(at: &Type, arguments: impl IntoIterator<Item = &'a GenericArgument>, advice: &str) -> syn::Result<(Type, Option<Type>)> {
+    let mut types = Vec::new();
+    for argument in arguments {
+        match argument {
+            GenericArgument::Type(ty) => types.push(ty.clone()),
+            other => return err(other, advice),
+        }
+    }
+    let mut types = types.into_iter();
+    match (types.next(), types.next(), types.next()) {
+        (Some(first), second, None) => Ok((first, second)),
+        _ => err(at, advice),
+    }
+}
+
 fn param(input: &syn::PatType) -> syn::Result<Param> {
-    let Pat::Ident(pat) = &*input.pat else {
-        return err(&input.pat, "a parameter of a remote method needs a plain name: it is the field's name in other formats");
-    };
-    if pat.by_ref.is_some() || pat.subpat.is_some() {
-        return err(pat, "a parameter of a remote method needs a plain name: it is the field's name in other formats");
-    }
+    let pat = plain_name(&input.pat)?;
     refuse_type(&input.ty, "a parameter")?;
-    if let Some(other) = input.attrs.iter().find(|a| !a.path().is_ident("farcall")) {
-        return err(other, "on a parameter only `#[farcall(tag = …)]` and `#[farcall(name = \"…\")]` are understood");
+    const KNOWN: &str = "on a parameter only `#[farcall(tag = …)]`, `#[farcall(name = \"…\")]`, `#[farcall(must_understand)]`, \
+                         `#[serde(alias = \"…\")]` and `#[serde(default)]` are understood";
+    if let Some(other) = input.attrs.iter().find(|a| !a.path().is_ident("farcall") && !a.path().is_ident("serde")) {
+        return err(other, KNOWN);
     }
+    // The rest of serde's would take the parameter out of the message, or write it as another type.
+    each(&input.attrs, "serde", |key, meta| match key {
+        "alias" | "default" => skip_value(meta),
+        _ => Err(meta.error(KNOWN)),
+    })?;
     Ok(Param { ident: pat.ident.clone(), ty: (*input.ty).clone(), attrs: input.attrs.clone() })
 }
 
 fn refuse_type(ty: &Type, what: &str) -> syn::Result<()> {
+    let inside = !is_named(ty, "Streaming") && show(ty).split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "Streaming");
+    if inside {
+        return err(ty, format!("{what} cannot hold a stream: only a parameter and the result itself, `Reply<Streaming<T>>`, can be one"));
+    }
     match ty {
         Type::Reference(_) => err(
             ty,
@@ -257,7 +333,9 @@ fn refuse_type(ty: &Type, what: &str) -> syn::Result<()> {
         Type::ImplTrait(_) => err(ty, format!("{what} cannot be `impl Trait`: the other process must know its type; name it")),
         Type::TraitObject(_) => err(ty, format!("{what} cannot be `dyn Trait`: remote objects are not built in this version")),
         Type::Ptr(_) | Type::FnPtr(_) => err(ty, format!("{what} cannot be a pointer: it means nothing in another process")),
-        _ if is_named(ty, "Streaming") => err(ty, "streams are not built in this version: return a `Vec`, or page through a list"),
+        _ if is_named(ty, "Streaming") => {
+            err(ty, format!("{what} cannot be a stream: only a parameter and the result itself, `Reply<Streaming<T>>`, can"))
+        }
         _ => Ok(()),
     }
 }
@@ -276,30 +354,23 @@ fn result(sig: &Signature, method: &mut Method) -> syn::Result<()> {
         }
         ReturnType::Type(_, ty) => &**ty,
     };
-    refuse_type(ty, "a result")?;
+    if !is_named(ty, "Reply") && !is_named(ty, "Streaming") {
+        refuse_type(ty, "a result")?;
+    }
     let advice = "a two-way method returns `Reply<T>` or `Reply<T, E>`, because a call can fail";
     let Some(last) = last_segment(ty).filter(|s| s.ident == "Reply") else {
         let shown = show(ty);
         return err(ty, format!("{advice}: write `Reply<{}>`", first_argument(ty).map_or(shown, |t| show(&t))));
     };
     let PathArguments::AngleBracketed(arguments) = &last.arguments else { return err(ty, advice) };
-    let mut types = Vec::new();
-    for argument in &arguments.args {
-        match argument {
-            GenericArgument::Type(ty) => types.push(ty.clone()),
-            other => return err(other, advice),
-        }
+    let (out, error) = one_or_two(ty, &arguments.args, advice)?;
+    if is_named(&out, "Streaming") {
+        method.down = Some(items(&out)?);
+    } else {
+        refuse_type(&out, "a result")?;
     }
-    let (out, error) = match <[Type; 2]>::try_from(types) {
-        Ok([out, error]) => (out, Some(error)),
-        Err(types) => match <[Type; 1]>::try_from(types) {
-            Ok([out]) => (out, None),
-            Err(_) => return err(ty, advice),
-        },
-    };
-    refuse_type(&out, "a result")?;
     error.as_ref().map_or(Ok(()), |e| refuse_type(e, "an error"))?;
-    method.bytes = argument(&out, "Vec").is_some_and(|element| is_named(element, "u8")) || is_named(&out, "Bytes");
+    method.bytes = is_bytes(&out);
     method.reply = Some(ty.clone());
     method.error = error.filter(|e| !is_named(e, "Never"));
     method.out = out;
@@ -364,7 +435,7 @@ pub(crate) fn without_attributes(item: TokenStream) -> TokenStream {
             f.attrs.push(parse_quote!(#[allow(unused, async_fn_in_trait)]));
             for input in &mut f.sig.inputs {
                 if let FnArg::Typed(input) = input {
-                    input.attrs = foreign_attrs(&input.attrs);
+                    input.attrs.clear();
                 }
             }
         }

@@ -7,35 +7,48 @@
 //! their next requests leave in the same write. Woken by the first of them instead, it would sit in
 //! tokio's LIFO slot and write one frame at a time.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use farcall_core::{Certainty, Code, RpcError, ServiceDescriptor};
+use farcall_core::error::display_duration;
+use farcall_core::{Code, RpcError, ServiceDescriptor};
 use farcall_transport::Io;
-use farcall_wire::{Catalogue, Frame, Inbound, Kind, OutBuf, Request, Violation, control, get_frame};
+use farcall_wire::{Catalogue, Delivered, Frame, Header, Inbound, Kind, OutBuf, Violation, control, get_frame};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Notify;
 use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
+use super::apart::{Slow, Stride};
+use super::calls::{Arrived, Ended};
+use super::detached::{Detached, Ending, Running};
 use super::handshake::Handshake;
-use super::parked::{Entry, ParkedSet};
+use super::parked::ParkedSet;
 use super::read::ReadBuf;
+use super::spin::Spin;
 use super::{Clock, Connection, Inner, Orders, Room, Shared, lost};
-use crate::context::{Current, Finish, Peer, enter};
-use crate::observer::{Ended, Observer, Outcome, Side};
-use crate::skeleton::{Incoming, Runner, Skeleton, panicked, write_failure};
+use crate::context::{Current, Peer};
+use crate::keys::{Record, Seen};
+use crate::observer::Observer;
+use crate::skeleton::{Runner, Skeleton};
 
 /// Slices of one vectored write.
 const SLICES: usize = 32;
 /// Reads in one turn, before handlers, timers and writes have theirs.
 const READS: usize = 16;
+/// How long the calls of a turn may run in place before what they answered is written and other
+/// tasks have theirs.
+const SLICE_US: u64 = 500;
+/// Writes in one turn, before reading has its own.
+const WRITES: usize = 16;
+/// Bytes of large bodies that are put up at a time: small frames wait for so much at most.
+const PUMP: usize = 128 << 10;
 /// How long the last bytes of a connection that is over may take to be written.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long a link is kept for its last words to be read.
@@ -45,6 +58,8 @@ pub(super) const LINGER: Duration = Duration::from_millis(500);
 pub(crate) struct Services {
     pub(crate) skeletons: Vec<Arc<dyn Skeleton>>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
+    /// What is remembered of calls with an idempotency key.
+    pub(crate) keys: Option<Arc<Record>>,
 }
 
 impl Catalogue for Services {
@@ -79,15 +94,6 @@ enum End {
     HungUp(RpcError),
 }
 
-/// How far reading came in a turn.
-#[derive(Clone, Copy, PartialEq)]
-enum Read {
-    /// All there was, or the turn's share.
-    All,
-    /// Dispatch had to stop: too much waits to be written.
-    Stopped,
-}
-
 /// How far writing came in a turn.
 enum Flushed {
     All,
@@ -99,59 +105,99 @@ enum Flushed {
 
 /// See the module's text.
 pub(crate) struct Driver {
-    link: Io,
-    inner: Arc<Inner>,
-    services: Arc<Services>,
-    inbound: Inbound,
-    runners: Vec<Option<Box<dyn Runner>>>,
-    parked: ParkedSet,
-    current: Current,
-    read: ReadBuf,
+    pub(super) link: Io,
+    pub(super) inner: Arc<Inner>,
+    pub(super) services: Arc<Services>,
+    pub(super) inbound: Inbound,
+    pub(super) runners: Vec<Option<Box<dyn Runner>>>,
+    /// By service and method, once a call of the service came.
+    pub(super) slow: Vec<Vec<Slow>>,
+    pub(super) parked: ParkedSet,
+    pub(super) current: Current,
+    pub(super) read: ReadBuf,
     /// Replies and control frames, ours alone; then what callers queued, taken from the session.
-    replies: OutBuf,
-    requests: OutBuf,
-    wake: Vec<Waker>,
+    pub(super) replies: OutBuf,
+    pub(super) requests: OutBuf,
+    pub(super) wake: Vec<Waker>,
     /// Callers woken in this turn.
-    woken: usize,
-    yielded: bool,
-    handlers_first: bool,
+    pub(super) woken: usize,
+    pub(super) yielded: bool,
+    pub(super) handlers_first: bool,
     /// The link may hold back what was written to it.
-    unflushed: bool,
+    pub(super) unflushed: bool,
     /// When to end although not all is written; set once it is over.
-    last_write_by: u64,
-    /// Handlers that outlive their connection are counted here.
-    running: Arc<Running>,
+    pub(super) last_write_by: u64,
+    /// Where the handlers that wait are counted, with those of the server's other connections.
+    pub(super) running: Arc<Running>,
     /// Calls that ended in this turn; kept for its allocation.
-    over: Vec<(Ending, Option<Finish>, Option<RpcError>)>,
+    pub(super) over: Vec<(Ending, Ended)>,
+    /// Calls that wait until there is room for their replies.
+    pub(super) backlog: VecDeque<Arrived>,
+    /// Bytes of arguments of parked handlers.
+    pub(super) held: usize,
+    /// Bytes of large replies that wait for their turn, as far as is known.
+    pub(super) resting: usize,
+    /// Numbers of calls with streams that are over.
+    pub(super) free_numbers: Vec<u32>,
+    /// The last Ping that is not answered yet, because too much waits to be written.
+    pub(super) ping: Option<u32>,
+    /// When something was read last, and whether the peer was asked since.
+    pub(super) heard_at: u64,
+    pub(super) pinged_at: Option<u64>,
     /// When the first parked handler that may be dropped expires.
-    parked_expiry: u64,
-    timer: Pin<Box<Sleep>>,
-    timer_at: u64,
-    now: u64,
+    pub(super) parked_expiry: u64,
+    /// A call was served in this turn.
+    pub(super) served: bool,
+    /// Calls of ours wait for their replies.
+    pub(super) asked: bool,
+    pub(super) spin: Spin,
+    /// The clock was looked at in this turn.
+    pub(super) clocked: bool,
+    pub(super) stride: Stride,
+    /// Service and method of the call that ran last.
+    pub(super) ran_last: (u32, u16),
+    /// The time in microseconds as it was read last, and when this turn's share of it is over.
+    pub(super) now_us: u64,
+    pub(super) slice_end_us: u64,
+    pub(super) timer: Pin<Box<Sleep>>,
+    pub(super) timer_at: u64,
+    pub(super) now: u64,
     /// When the bytes being handled were read.
-    read_at: u64,
-    max_frame: usize,
-    max_reply: usize,
-    draining: bool,
-    ended: bool,
+    pub(super) read_at: u64,
+    pub(super) max_frame: usize,
+    pub(super) max_reply: usize,
+    pub(super) draining: bool,
+    pub(super) ended: bool,
 }
 
 impl Driver {
     /// Puts a driver on a link that has shaken hands. Run it as a task; it ends with the link.
     pub(crate) fn new(handshake: Handshake, services: Arc<Services>, running: Arc<Running>, address: String) -> (Connection, Driver) {
         let Handshake { link, rest, theirs, session } = handshake;
-        let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation });
+        let keys = theirs.keys.map(|moment| Seen { moment, at: Instant::now() });
+        let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation, keys });
         let max_frame = session.hello.limits.frame as usize;
         let (mut outbound, inbound) = (session.outbound, session.inbound);
         outbound.established(theirs.limits, address);
         let limits = inbound.limits().clone();
         let clock = Clock::start();
-        let shared = Shared { outbound, driver: None, now: 0, corks: 0, waiting_for_room: Room::default(), orders: Orders::default() };
+        let spin = Spin::new(limits.spin);
+        let shared =
+            Shared { outbound, driver: None, now: 0, gone_by: 0, corks: 0, waiting_for_room: Room::default(), orders: Orders::default() };
         let inner = Arc::new(Inner { shared: Mutex::new(shared), clock, limits, peer: Arc::clone(&peer), closed: false.into() });
         let driver = Driver {
             link,
             inner: Arc::clone(&inner),
             runners: services.skeletons.iter().map(|_| None).collect(),
+            slow: services.skeletons.iter().map(|_| Vec::new()).collect(),
+            spin,
+            served: false,
+            asked: false,
+            now_us: 0,
+            clocked: false,
+            stride: Stride::default(),
+            ran_last: (0, 0),
+            slice_end_us: 0,
             services,
             inbound,
             parked: ParkedSet::default(),
@@ -167,6 +213,13 @@ impl Driver {
             last_write_by: farcall_wire::NEVER,
             running,
             over: Vec::new(),
+            backlog: VecDeque::new(),
+            held: 0,
+            resting: 0,
+            free_numbers: Vec::new(),
+            ping: None,
+            heard_at: 0,
+            pinged_at: None,
             parked_expiry: farcall_wire::NEVER,
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
             timer_at: farcall_wire::NEVER,
@@ -198,8 +251,11 @@ impl Driver {
 
     /// One turn. Pending when there is nothing left to do but wait.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.now = self.inner.clock.now();
+        (self.clocked, self.served) = (false, false);
         self.parked.register(cx.waker());
+        if self.spin.is_looking() {
+            self.look();
+        }
         loop {
             // By turns, because both draw on the task's budget: a flood of calls must not starve the
             // handlers that wait, nor they the calls.
@@ -208,16 +264,25 @@ impl Driver {
             if self.handlers_first {
                 held_back |= self.run_woken(cx);
             }
-            let read = match self.read_all(cx) {
-                Ok(read) => read,
+            if !self.backlog.is_empty() {
+                self.look_at_clock();
+                self.run_backlog();
+            }
+            let enough = match self.read_all(cx) {
+                Ok(enough) => enough,
                 Err(end) => return Poll::Ready(end),
             };
             if !self.handlers_first {
                 held_back |= self.run_woken(cx);
             }
-            held_back |= read == Read::Stopped;
-            if self.now >= self.timer_at {
-                self.expire();
+            held_back |= !self.backlog.is_empty();
+            if !self.clocked || !self.stride.is_fresh() {
+                self.measure();
+            }
+            if self.now >= self.timer_at
+                && let Some(end) = self.expire()
+            {
+                return Poll::Ready(end);
             }
             if self.woken >= 2 && !self.yielded {
                 self.yielded = true;
@@ -234,22 +299,35 @@ impl Driver {
                     return Poll::Ready(End::Lost(lost(&self.inner.peer, e)));
                 }
                 Ok(Flushed::End(end)) => return Poll::Ready(end),
+                // Frames are left to be handled in the next turn.
+                Ok(_) if enough => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Ok(Flushed::Blocked) => return Poll::Pending,
                 // Too much was waiting to be written; now it is not.
                 Ok(Flushed::All) if held_back => continue,
-                Ok(Flushed::All) => return Poll::Pending,
+                Ok(Flushed::All) => {
+                    let expecting = self.served || self.asked;
+                    if self.spin.look_on(self.now_us, expecting) {
+                        cx.waker().wake_by_ref();
+                    }
+                    return Poll::Pending;
+                }
             }
         }
     }
 
-    /// Reads and handles frames until there is nothing more to read, for a turn's share.
-    fn read_all(&mut self, cx: &mut Context<'_>) -> Result<Read, End> {
+    /// Reads and handles frames until there is nothing more to read, for a turn's share. It never stops
+    /// reading for want of room: what the peer may have under way is bounded by its credit, and what
+    /// lets us go on (credit, replies, cancels) comes the same way.
+    /// Says whether it left frames for the next turn.
+    fn read_all(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         for _ in 0..READS {
-            if let Err(violation) = self.handle_frames() {
-                return Err(self.violated(&violation, cx));
-            }
-            if self.is_full() {
-                return Ok(Read::Stopped);
+            match self.handle_frames() {
+                Ok(false) => {}
+                Ok(true) => return Ok(true),
+                Err(violation) => return Err(self.violated(&violation, cx)),
             }
             self.read.make_room(self.max_frame);
             let read = {
@@ -259,55 +337,86 @@ impl Driver {
                 reading.poll(cx)
             };
             match read {
-                Poll::Pending => return Ok(Read::All),
+                Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => return Err(self.end_of_stream(cx)),
-                Poll::Ready(Ok(_)) => {
-                    self.now = self.inner.clock.now();
-                    self.read_at = self.now;
-                }
+                Poll::Ready(Ok(_)) => self.heard(),
                 Poll::Ready(Err(e)) => return Err(End::Lost(lost(&self.inner.peer, e))),
             }
         }
-        cx.waker().wake_by_ref();
-        Ok(Read::All)
+        Ok(true)
+    }
+
+    #[inline]
+    pub(super) fn look_at_clock(&mut self) {
+        self.now_us = self.inner.clock.us();
+        self.now = self.now_us / 1000;
+        if !std::mem::replace(&mut self.clocked, true) {
+            self.slice_end_us = self.now_us + SLICE_US;
+        }
+    }
+
+    /// Something was read.
+    #[inline]
+    fn heard(&mut self) {
+        self.look_at_clock();
+        (self.read_at, self.heard_at, self.pinged_at) = (self.now, self.now, None);
+        self.spin.found(self.now_us);
+    }
+
+    /// Looks whether something came, without waiting for the system to say so.
+    fn look(&mut self) {
+        self.read.make_room(self.max_frame);
+        // What ends the link is told again by the reading that follows.
+        if self.link.read_now(&mut self.read.buf) > 0 {
+            self.heard();
+        }
     }
 
     /// So much waits to be written that no handler may add to it.
     #[inline]
-    fn is_full(&self) -> bool {
-        self.replies.len() > self.inner.limits.out_buffer
+    pub(super) fn is_full(&self) -> bool {
+        let limits = &self.inner.limits;
+        self.replies.len() > limits.out_buffer || self.resting > limits.held
     }
 
-    /// Handles every whole frame in the read buffer.
-    fn handle_frames(&mut self) -> Result<(), Violation> {
+    /// Handles every whole frame in the read buffer, for the turn's share of time. Says whether some
+    /// are left.
+    fn handle_frames(&mut self) -> Result<bool, Violation> {
         let inner = Arc::clone(&self.inner);
         // The lock is taken once for a run of replies and is never held while user code runs.
         let mut shared: Option<MutexGuard<'_, Shared>> = None;
-        let mut frames = 0;
         let result = loop {
-            if self.is_full() {
-                break Ok(());
+            if self.clocked && self.now_us > self.slice_end_us {
+                break Ok(true);
             }
             let frame = match get_frame(&mut self.read.buf, self.max_frame) {
                 Ok(Some(frame)) => frame,
-                Ok(None) => break Ok(()),
+                Ok(None) => break Ok(false),
                 Err(violation) => break Err(violation),
             };
-            if frame.header.kind == Kind::Reply {
-                let shared = shared.get_or_insert_with(|| inner.lock());
-                match shared.outbound.on_reply(frame.header, frame.payload) {
-                    Ok(waiting) => self.wake.extend(waiting),
-                    Err(violation) => break Err(violation),
+            let handled = match frame.header.kind {
+                Kind::Reply => {
+                    let shared = shared.get_or_insert_with(|| inner.lock());
+                    shared.outbound.on_reply(frame.header, frame.payload, &mut self.wake)
                 }
-                continue;
-            }
-            shared = None;
-            // The handlers before it in the batch may have taken long: what expired meanwhile must not start.
-            if frames > 0 && frame.header.kind == Kind::Call {
-                self.now = self.inner.clock.now();
-            }
-            frames += 1;
-            if let Err(violation) = self.handle_frame(frame) {
+                Kind::Data => {
+                    let locked = shared.get_or_insert_with(|| inner.lock());
+                    match locked.outbound.on_data(frame, &inner.limits, &mut self.wake) {
+                        Ok(Delivered::Nothing) => Ok(()),
+                        Ok(delivered) => {
+                            shared = None;
+                            self.delivered(delivered);
+                            Ok(())
+                        }
+                        Err(violation) => Err(violation),
+                    }
+                }
+                _ => {
+                    shared = None;
+                    self.handle_frame(frame)
+                }
+            };
+            if let Err(violation) = handled {
                 break Err(violation);
             }
         };
@@ -316,7 +425,7 @@ impl Driver {
         result
     }
 
-    fn wake_callers(&mut self) {
+    pub(super) fn wake_callers(&mut self) {
         self.woken += self.wake.len();
         for waker in self.wake.drain(..) {
             // Another executor's waker is foreign code: if it panics, that is its own affair.
@@ -326,16 +435,13 @@ impl Driver {
 
     fn handle_frame(&mut self, frame: Frame) -> Result<(), Violation> {
         match frame.header.kind {
-            Kind::Call => {
-                if let Some(request) = self.inbound.on_call(frame, &mut self.replies)? {
-                    self.dispatch(request);
-                }
-            }
+            Kind::Call => self.on_call(frame)?,
             Kind::Void => self.inbound.on_void(),
             Kind::Bind => self.inbound.on_bind(&frame, &*self.services, &mut self.replies)?,
             Kind::Bound => self.inner.lock().outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload)?,
             Kind::Cancel => self.cancelled(frame.header.id),
-            Kind::Ping => control::pong(&frame, &mut self.replies),
+            Kind::Credit | Kind::End | Kind::Reset => self.on_flow(frame)?,
+            Kind::Ping => self.ping = Some(frame.header.id),
             Kind::Pong => {}
             Kind::GoAway => {
                 let go_away = control::on_go_away(&frame.payload)?;
@@ -348,158 +454,27 @@ impl Driver {
         Ok(())
     }
 
-    /// Runs a call's handler in place; parks it if it has to wait.
-    fn dispatch(&mut self, request: Request) {
-        let Request { id, oneway, service, method, deadline, options, body } = request;
-        let skeleton = &self.services.skeletons[service as usize];
-        let expires = deadline.map(|ms| self.read_at + ms as u64);
-        let since = (!self.services.observers.is_empty()).then(Instant::now);
-        let ending = Ending { id, oneway, service, method, since };
-        if expires.is_some_and(|at| at < self.now) {
-            return self.refuse_expired(ending);
-        }
-        if self.running.detached() >= self.inner.limits.in_flight {
-            return self.refuse_crowded(ending);
-        }
-        let context = &mut self.current.context;
-        context.expires = expires.map(|at| self.inner.clock.instant(at));
-        context.metadata = options.metadata.map(Arc::new);
-        context.trace = options.trace;
-        let incoming = Incoming { id, oneway, method, codec: options.codec, max_reply: self.max_reply, body };
-        let runner = self.runners[service as usize].get_or_insert_with(|| skeleton.runner());
-        let waker = self.parked.next_waker();
-        let written = self.replies.small().len();
-        std::mem::swap(&mut self.current.replies, self.replies.small());
-        let polled = enter(&mut self.current, || {
-            catch_unwind(AssertUnwindSafe(|| {
-                runner.start(incoming);
-                runner.poll(&mut Context::from_waker(waker))
-            }))
-        });
-        std::mem::swap(&mut self.current.replies, self.replies.small());
-        match polled {
-            Ok(Poll::Ready(())) => self.ended_call(ending),
-            Ok(Poll::Pending) => {
-                let traits = skeleton.descriptor().methods[method as usize].traits;
-                let cancel = traits.cancel && !oneway;
-                let entry =
-                    Entry { handler: runner.park(), context: self.current.context.clone(), id, oneway, service, method, cancel, since };
-                if cancel && let Some(at) = expires {
-                    self.parked_expiry = self.parked_expiry.min(at);
-                }
-                let token = self.parked.insert(entry);
-                if !oneway {
-                    self.inbound.park(id, token);
+    fn on_flow(&mut self, frame: Frame) -> Result<(), Violation> {
+        let inner = Arc::clone(&self.inner);
+        let mut shared = inner.lock();
+        match frame.header.kind {
+            Kind::Credit => {
+                if shared.outbound.on_credit(&frame, &mut self.wake)? {
+                    self.wake.append(&mut shared.waiting_for_room.clear());
                 }
             }
-            Err(payload) => {
-                // Dropping what is left of it may panic again, which is of no further interest.
-                let _ = catch_unwind(AssertUnwindSafe(|| runner.clear()));
-                self.replies.small().truncate(written);
-                self.failed_call(ending, &panicked(&*payload));
-            }
+            Kind::End => shared.outbound.on_end(frame, &mut self.wake)?,
+            _ => shared.outbound.on_reset(&frame, &mut self.wake)?,
         }
+        shared.outbound.take_over(&mut self.free_numbers);
+        drop(shared);
+        self.reap();
+        Ok(())
     }
 
-    #[cold]
-    fn refuse_expired(&mut self, ending: Ending) {
-        let error = RpcError::not_executed(Code::DeadlineExceeded, "the deadline passed before the handler was started");
-        self.failed_call(ending, &error.with_stage(farcall_core::Stage::ServerQueue));
-    }
-
-    #[cold]
-    fn refuse_crowded(&mut self, ending: Ending) {
-        let limit = self.inner.limits.in_flight;
-        let why = format!("{limit} handlers are running here whose callers have gone, the limit `in_flight`");
-        self.failed_call(ending, &RpcError::not_executed(Code::ResourceExhausted, why));
-    }
-
-    /// A call whose reply, if it has one, is queued.
-    #[inline]
-    fn ended_call(&mut self, ending: Ending) {
-        self.inbound.finished(ending.id, ending.oneway);
-        let finish = self.current.finish.take();
-        if ending.since.is_some() {
-            observe(&self.services, &self.inner.peer, &ending, finish);
-        }
-    }
-
-    #[cold]
-    fn failed_call(&mut self, ending: Ending, error: &RpcError) {
-        if !ending.oneway {
-            write_failure(self.replies.small(), ending.id, error);
-        }
-        self.current.finish = Some(Finish::Failed(error.code(), error.certainty()));
-        self.ended_call(ending);
-    }
-
-    /// Polls the parked handlers that were woken. Says whether some are held back because too much
-    /// waits to be written.
-    fn run_woken(&mut self, cx: &mut Context<'_>) -> bool {
-        let limit = self.inner.limits.out_buffer;
-        let (current, replies, mut over) = (&mut self.current, &mut self.replies, std::mem::take(&mut self.over));
-        let left = self.parked.poll_woken(
-            |entry, cx| {
-                if replies.len() > limit {
-                    return None;
-                }
-                let written = replies.small().len();
-                std::mem::swap(&mut current.context, &mut entry.context);
-                std::mem::swap(&mut current.replies, replies.small());
-                current.finish = None;
-                let polled = enter(current, || catch_unwind(AssertUnwindSafe(|| entry.handler.poll(cx))));
-                std::mem::swap(&mut current.replies, replies.small());
-                std::mem::swap(&mut current.context, &mut entry.context);
-                Some(match polled {
-                    Ok(Poll::Pending) => Poll::Pending,
-                    Ok(Poll::Ready(())) => Poll::Ready((current.finish.take(), None)),
-                    Err(payload) => {
-                        // It may have written its reply before it panicked.
-                        replies.small().truncate(written);
-                        Poll::Ready((None, Some(panicked(&*payload))))
-                    }
-                })
-            },
-            |entry, (finish, panic)| {
-                let ending = entry.ending();
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(entry)));
-                over.push((ending, finish, panic));
-            },
-        );
-        for (ending, finish, panic) in over.drain(..) {
-            match panic {
-                Some(error) => self.failed_call(ending, &error),
-                None => {
-                    self.current.finish = finish;
-                    self.ended_call(ending);
-                }
-            }
-        }
-        self.over = over;
-        let full = self.is_full();
-        if left && !full {
-            cx.waker().wake_by_ref();
-        }
-        left && full
-    }
-
-    /// The caller of a running call is gone: its handler is dropped if the method allows it.
-    fn cancelled(&mut self, id: u32) {
-        let Some(token) = self.inbound.on_cancel(id) else { return };
-        if self.parked.get(token).is_some_and(|e| e.cancel) {
-            self.drop_parked(token, &RpcError::new(Code::Cancelled, "the caller went away"));
-        }
-    }
-
-    fn drop_parked(&mut self, token: usize, error: &RpcError) {
-        let Some(entry) = self.parked.remove(token) else { return };
-        let ending = entry.ending();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(entry)));
-        self.failed_call(ending, error);
-    }
-
-    /// Ends what is past its deadline: our calls, and handlers that may be dropped.
-    fn expire(&mut self) {
+    /// Ends what is past its deadline: our calls, handlers that may be dropped, and the link if the
+    /// peer is not heard of any more.
+    fn expire(&mut self) -> Option<End> {
         {
             let mut shared = self.inner.lock();
             shared.outbound.flushed(self.now, self.requests.len());
@@ -517,13 +492,69 @@ impl Driver {
             self.parked_expiry = next.map_or(farcall_wire::NEVER, |at| self.inner.clock.ms(at));
         }
         self.timer_at = farcall_wire::NEVER;
+        self.listen_for_life()
+    }
+
+    /// When the peer must have been heard of, or is asked whether it lives.
+    fn next_beat(&self) -> u64 {
+        match self.inner.limits.heartbeat {
+            Some(every) => self.pinged_at.unwrap_or(self.heard_at).saturating_add(every.as_millis() as u64),
+            None => farcall_wire::NEVER,
+        }
+    }
+
+    /// Asks a silent peer whether it lives; gives the link up if it does not answer. A link that was
+    /// cut without a word looks like one on which nobody has anything to say.
+    fn listen_for_life(&mut self) -> Option<End> {
+        if self.now < self.next_beat() {
+            return None;
+        }
+        if let Some(asked) = self.pinged_at {
+            let silent = Duration::from_millis(self.now - self.heard_at);
+            let (silent, asked) = (display_duration(silent), display_duration(Duration::from_millis(self.now - asked)));
+            let why = format!("nothing came for {silent}, and no answer to a heartbeat of {asked} ago");
+            return Some(End::Lost(lost(&self.inner.peer, why)));
+        }
+        self.pinged_at = Some(self.now);
+        self.replies.frame(Header::new(Kind::Ping, 0, 0, 0), &[]);
+        None
+    }
+
+    /// Puts up what lets the peer go on: credit, and the answer to its last Ping. Not while too much
+    /// waits to be written: a peer that does not read is not to be answered without bound.
+    fn put_up_control(&mut self) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        self.inbound.return_credit(&mut self.replies);
+        if let Some(token) = self.ping.take() {
+            self.replies.frame(Header::new(Kind::Pong, 0, 0, token), &[]);
+        }
+        !self.replies.is_empty()
+    }
+
+    /// Takes over what callers and streams have queued, to be written next; of what is large, a
+    /// piece of each.
+    fn take_queued(&mut self, shared: &mut Shared) -> bool {
+        if shared.corks > 0 {
+            return false;
+        }
+        let taken = shared.outbound.take(&mut self.requests);
+        let pumped = shared.outbound.pump(&mut self.requests, PUMP, &mut self.wake);
+        if taken || pumped {
+            self.wake.append(&mut shared.waiting_for_room.clear());
+            self.resting = shared.outbound.resting();
+            // Before what is taken is written: the peer may use the numbers again as soon as it reads it.
+            shared.outbound.take_over(&mut self.free_numbers);
+        }
+        taken || pumped
     }
 
     /// Writes everything that is queued, as far as the socket takes it; then leaves the waker and sets
     /// the timer.
     fn flush(&mut self, cx: &mut Context<'_>) -> std::io::Result<Flushed> {
         let inner = Arc::clone(&self.inner);
-        loop {
+        for _ in 0..WRITES {
             let blocked = match self.write_queued(cx) {
                 Poll::Ready(result) => {
                     result?;
@@ -531,12 +562,15 @@ impl Driver {
                 }
                 Poll::Pending => true,
             };
+            if !blocked && self.put_up_control() {
+                continue;
+            }
             let mut shared = inner.lock();
-            shared.now = self.now;
+            (shared.now, shared.gone_by) = (self.now, 0);
             shared.outbound.flushed(self.now, self.requests.len());
-            if !blocked && shared.corks == 0 && shared.outbound.take(&mut self.requests) {
-                self.wake.append(&mut shared.waiting_for_room.clear());
+            if !blocked && self.take_queued(&mut shared) {
                 drop(shared);
+                self.reap();
                 self.wake_callers();
                 continue;
             }
@@ -551,13 +585,16 @@ impl Driver {
             }
             let quiet = self.inbound.running() == 0 && shared.outbound.in_flight() == 0;
             let over = close || quiet && (self.draining || shared.outbound.closed().is_some());
-            if over && blocked && self.last_write_by == farcall_wire::NEVER {
+            // What is large may wait for credit, as long as the last writes may take.
+            let unwritten = blocked || !shared.outbound.flows_quiet();
+            if over && unwritten && self.last_write_by == farcall_wire::NEVER {
                 self.last_write_by = self.now + LAST_WRITES.as_millis() as u64;
             }
-            if abort || over && (!blocked || self.now >= self.last_write_by) {
-                return Ok(Flushed::End(if abort || blocked { End::Aborted } else { End::Done }));
+            if abort || over && (!unwritten || self.now >= self.last_write_by) {
+                return Ok(Flushed::End(if abort || unwritten { End::Aborted } else { End::Done }));
             }
-            let expiry = shared.outbound.next_expiry().min(self.parked_expiry).min(self.last_write_by);
+            self.asked = shared.outbound.in_flight() > 0;
+            let expiry = shared.outbound.next_expiry().min(self.parked_expiry).min(self.last_write_by).min(self.next_beat());
             shared.driver = Some(cx.waker().clone());
             drop(shared);
             self.wake_callers();
@@ -565,6 +602,9 @@ impl Driver {
             self.set_timer(expiry, cx);
             return Ok(if blocked { Flushed::Blocked } else { Flushed::All });
         }
+        // There is more to write, but the peer's frames must be read too.
+        cx.waker().wake_by_ref();
+        Ok(Flushed::All)
     }
 
     /// Writes and flushes. Requests are taken only when all replies are written, so what is left of
@@ -641,8 +681,7 @@ impl Driver {
             match &runtime {
                 Ok(runtime) if !entry.cancel => {
                     let (services, peer) = (Arc::clone(&self.services), Arc::clone(&self.inner.peer));
-                    let running = RunningGuard::new(&self.running);
-                    runtime.spawn(Detached { entry, services, peer, _running: running });
+                    runtime.spawn(Detached { entry, services, peer });
                 }
                 _ => drop(catch_unwind(AssertUnwindSafe(|| drop(entry)))),
             }
@@ -656,7 +695,8 @@ impl Driver {
         let link = &mut self.link;
         let closing = async {
             if link.shutdown().await.is_ok() {
-                let mut sink = [0; 4096];
+                // On the heap: an array would be a part of every connection, whether it ends or not.
+                let mut sink = vec![0; 4096];
                 while link.read(&mut sink).await.is_ok_and(|n| n > 0) {}
             }
         };
@@ -668,116 +708,6 @@ impl Drop for Driver {
     /// The task was dropped with its runtime: nobody waits for ever.
     fn drop(&mut self) {
         self.finish(End::Lost(lost(&self.inner.peer, "the runtime that drove it was shut down")));
-    }
-}
-
-/// Counts handlers whose connection is gone: a server that drains waits for them.
-#[derive(Default)]
-pub(crate) struct Running {
-    /// Looked at for every call, so it is no more than an atomic.
-    detached: AtomicUsize,
-    none_left: Notify,
-}
-
-impl Running {
-    #[inline]
-    fn detached(&self) -> usize {
-        self.detached.load(Ordering::Relaxed)
-    }
-
-    /// Until there are none.
-    pub(crate) async fn none(&self) {
-        loop {
-            let mut left = pin!(self.none_left.notified());
-            // Registered before the count is looked at, or the last one could end in between.
-            left.as_mut().enable();
-            if self.detached.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            left.await;
-        }
-    }
-}
-
-struct RunningGuard(Arc<Running>);
-
-impl RunningGuard {
-    fn new(running: &Arc<Running>) -> RunningGuard {
-        running.detached.fetch_add(1, Ordering::AcqRel);
-        RunningGuard(Arc::clone(running))
-    }
-}
-
-impl Drop for RunningGuard {
-    fn drop(&mut self) {
-        if self.0.detached.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.none_left.notify_waiters();
-        }
-    }
-}
-
-/// What is needed to end a call.
-struct Ending {
-    id: u32,
-    oneway: bool,
-    service: u32,
-    method: u16,
-    since: Option<Instant>,
-}
-
-impl Entry {
-    fn ending(&self) -> Ending {
-        Ending { id: self.id, oneway: self.oneway, service: self.service, method: self.method, since: self.since }
-    }
-}
-
-/// Tells the observers of a call's end.
-#[cold]
-fn observe(services: &Services, peer: &Peer, ending: &Ending, finish: Option<Finish>) {
-    let descriptor = services.skeletons[ending.service as usize].descriptor();
-    let outcome = Outcome {
-        side: Side::Server,
-        service: &descriptor.name,
-        method: &descriptor.methods[ending.method as usize].name,
-        peer: &peer.address,
-        elapsed: ending.since.map_or(Duration::ZERO, |since| since.elapsed()),
-        ended: match finish.unwrap_or(Finish::Ok) {
-            Finish::Ok => Ended::Ok,
-            Finish::AppError => Ended::AppError,
-            Finish::Failed(code, certainty) => Ended::Failed(code, certainty),
-        },
-    };
-    for observer in &services.observers {
-        // A call does not fail because somebody could not count it.
-        let _ = catch_unwind(AssertUnwindSafe(|| observer.ended(&outcome)));
-    }
-}
-
-/// A handler whose connection is gone and that runs to its end all the same.
-struct Detached {
-    entry: Entry,
-    services: Arc<Services>,
-    peer: Arc<Peer>,
-    _running: RunningGuard,
-}
-
-impl Future for Detached {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Detached { entry, services, peer, .. } = &mut *self;
-        let mut current = Current { context: std::mem::take(&mut entry.context), ..Current::default() };
-        let polled = enter(&mut current, || catch_unwind(AssertUnwindSafe(|| entry.handler.poll(cx))));
-        entry.context = current.context;
-        let finish = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(())) => current.finish,
-            Err(_) => Some(Finish::Failed(Code::Internal, Certainty::MaybeExecuted)),
-        };
-        if entry.since.is_some() {
-            observe(services, peer, &entry.ending(), finish);
-        }
-        Poll::Ready(())
     }
 }
 

@@ -9,6 +9,7 @@ use farcall_wire::{Hello, OutBuf, PREFACE_LEN, Preface, Session, VERSION, Violat
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::driver::LINGER;
+use crate::keys::Record;
 
 /// How errors begin that are the peer's fault.
 const BROKE: &str = "the peer broke the protocol: ";
@@ -23,9 +24,20 @@ pub(crate) struct Handshake {
 }
 
 /// Says hello and waits for the peer's. `first` is what was read of it already.
-pub(crate) async fn establish(mut link: Io, mut first: BytesMut, limits: &Limits, address: &str) -> Result<Handshake, RpcError> {
+pub(crate) async fn establish(link: Io, first: BytesMut, limits: &Limits, address: &str) -> Result<Handshake, RpcError> {
+    establish_provider(link, first, limits, address, None).await
+}
+
+/// As [`establish`], for a side that may keep a record of keys: the hello says which.
+pub(crate) async fn establish_provider(
+    mut link: Io,
+    mut first: BytesMut,
+    limits: &Limits,
+    address: &str,
+    keys: Option<&Record>,
+) -> Result<Handshake, RpcError> {
     let patience = limits.handshake;
-    match tokio::time::timeout(patience, exchange(&mut link, &mut first, limits)).await {
+    match tokio::time::timeout(patience, exchange(&mut link, &mut first, limits, keys)).await {
         Ok(Ok((session, theirs))) => Ok(Handshake { link, rest: first, theirs, session }),
         Ok(Err(refused)) => {
             if let Some(violation) = &refused.tell {
@@ -69,8 +81,14 @@ impl From<Violation> for Refused {
     }
 }
 
-async fn exchange(link: &mut Io, buf: &mut BytesMut, limits: &Limits) -> Result<(Session<std::task::Waker>, Hello), Refused> {
-    let session = Session::new(random_id(), incarnation(), limits);
+async fn exchange(
+    link: &mut Io,
+    buf: &mut BytesMut,
+    limits: &Limits,
+    keys: Option<&Record>,
+) -> Result<(Session<std::task::Waker>, Hello), Refused> {
+    let mut session = Session::new(random_id(), incarnation(), limits);
+    session.hello.keys = keys.map(Record::now);
     link.write_all(&Session::<std::task::Waker>::opening(&session.hello)).await.map_err(broken)?;
     // A link that buffers would keep it.
     link.flush().await.map_err(broken)?;
@@ -107,7 +125,8 @@ async fn exchange(link: &mut Io, buf: &mut BytesMut, limits: &Limits) -> Result<
 pub(crate) async fn last_words(mut link: Io, words: &[u8]) {
     let closing = async {
         if link.write_all(words).await.is_ok() && link.shutdown().await.is_ok() {
-            let mut sink = [0; 4096];
+            // On the heap: an array would be a part of every connection, whether it ends or not.
+            let mut sink = vec![0; 4096];
             while link.read(&mut sink).await.is_ok_and(|n| n > 0) {}
         }
     };
@@ -143,8 +162,8 @@ fn foreign(got: &[u8]) -> RpcError {
     RpcError::not_executed(Code::InvalidArgument, format!("not a farcall peer: it answered \"{shown}\"; is the port right?"))
 }
 
-/// A session id that nobody else has.
-fn random_id() -> [u8; 16] {
+/// Sixteen bytes that nobody else has.
+pub(crate) fn random_id() -> [u8; 16] {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let mut id = [0; 16];
     for half in id.chunks_mut(8) {

@@ -1,9 +1,14 @@
 //! A connection: one link, the session over it, and the driver task that moves the bytes.
 
+mod apart;
+mod calls;
+mod detached;
 mod driver;
+mod flows;
 mod handshake;
 mod parked;
 mod read;
+mod spin;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,11 +16,12 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use farcall_core::{Certainty, Code, Limits, RpcError, ServiceDescriptor};
-use farcall_wire::{CallId, Outbound, Start};
+use farcall_wire::{CallId, Outbound, Sender, Start};
 
 use crate::context::Peer;
-pub(crate) use driver::{Driver, Running, Services};
-pub(crate) use handshake::{establish, last_words};
+pub(crate) use detached::Running;
+pub(crate) use driver::{Driver, Services};
+pub(crate) use handshake::{establish, establish_provider, last_words, random_id};
 
 /// Milliseconds since the connection was made: what the session counts deadlines in.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +37,12 @@ impl Clock {
         self.0.elapsed().as_millis() as u64
     }
 
+    /// As [`now`](Clock::now), in microseconds.
+    #[inline]
+    pub(crate) fn us(self) -> u64 {
+        self.0.elapsed().as_micros() as u64
+    }
+
     /// The millisecond that `at` lies in, or the next.
     pub(crate) fn ms(self, at: Instant) -> u64 {
         at.saturating_duration_since(self.0).as_micros().div_ceil(1000) as u64
@@ -41,6 +53,11 @@ impl Clock {
         self.0 + Duration::from_millis(ms)
     }
 }
+
+/// Calls that count their deadlines from one look at the clock.
+const MOST_GONE_BY: u32 = 8;
+/// Only deadlines at least this far off.
+const LONG_MS: u64 = 5000;
 
 /// A handle on a connection. The connection closes when the last one is dropped, after what is
 /// queued has been written.
@@ -62,8 +79,10 @@ struct Shared {
     outbound: Outbound<Waker>,
     /// Set while the driver sleeps with nothing to write: whoever queues something wakes it.
     driver: Option<Waker>,
-    /// The time of the driver's last turn.
+    /// The time as it was looked at last, by the driver or a caller, and how many calls have gone by
+    /// it since.
     now: u64,
+    gone_by: u32,
     /// Batches being put together: nothing is written until they are complete.
     corks: usize,
     waiting_for_room: Room,
@@ -137,7 +156,8 @@ impl Bound<'_> {
 
 /// What became of an attempt to start a call.
 pub(crate) enum Started {
-    Sent(CallId),
+    /// With the stream of its arguments, if it has one.
+    Sent(CallId, Option<Sender>),
     /// The out-buffer is full; the waker given is called when there is room.
     Full,
     /// The connection takes no more calls; nothing was sent.
@@ -157,6 +177,22 @@ impl Inner {
         drop(shared);
         if let Some(driver) = driver {
             driver.wake();
+        }
+    }
+
+    /// Enters a caller among those who are woken when there is room; at once if there is and `also`
+    /// what else it needs.
+    #[cold]
+    fn wait_for_room(&self, place: &mut Option<RoomPlace>, waker: &Waker, also: impl FnOnce(&Shared) -> bool) {
+        let new = waker.clone();
+        let mut shared = self.lock();
+        // It may have been written meanwhile; then nobody else would call.
+        let room = shared.outbound.closed().is_some() || shared.has_room(&self.limits) && also(&shared);
+        let unused = if room { Some(new) } else { shared.waiting_for_room.enter(place, new) };
+        drop(shared);
+        drop(unused);
+        if room {
+            waker.wake_by_ref();
         }
     }
 
@@ -180,31 +216,17 @@ impl Inner {
 impl Connection {
     /// The lock, if a call can be queued now. If there is no room, `waker` is called when there is.
     #[inline]
-    fn admit(&self, waker: &Waker, place: &mut Option<RoomPlace>) -> Result<MutexGuard<'_, Shared>, Started> {
+    fn admit(&self, call: &Start<'_>, waker: &Waker, place: &mut Option<RoomPlace>) -> Result<MutexGuard<'_, Shared>, Started> {
         let shared = self.inner.lock();
-        match shared.refuses(&self.inner.limits) {
-            None => Ok(shared),
-            Some(Started::Full) => {
-                drop(shared);
-                self.wait_for_room(waker, place);
-                Err(Started::Full)
-            }
-            Some(refused) => Err(refused),
+        if shared.outbound.closed().is_some() {
+            return Err(Started::Closed);
         }
-    }
-
-    #[cold]
-    fn wait_for_room(&self, waker: &Waker, place: &mut Option<RoomPlace>) {
-        let new = waker.clone();
-        let mut shared = self.inner.lock();
-        // It may have been written meanwhile; then nobody else would call.
-        let full = matches!(shared.refuses(&self.inner.limits), Some(Started::Full));
-        let unused = if full { shared.waiting_for_room.enter(place, new) } else { Some(new) };
+        if shared.has_room(&self.inner.limits) && shared.outbound.has_credit(call) {
+            return Ok(shared);
+        }
         drop(shared);
-        drop(unused);
-        if !full {
-            waker.wake_by_ref();
-        }
+        self.inner.wait_for_room(place, waker, |shared| shared.outbound.has_credit(call));
+        Err(Started::Full)
     }
 
     /// Queues a two-way call. `place` is the caller's place if it has to wait for room.
@@ -220,22 +242,26 @@ impl Connection {
         // Another executor's waker is foreign code, which must not run under the lock: it is cloned
         // before and dropped after.
         let waker = waker.clone();
-        let mut shared = match self.admit(&waker, place) {
+        let mut shared = match self.admit(&call, &waker, place) {
             Ok(shared) => shared,
             Err(refused) => return Ok(refused),
         };
         let driver = shared.wake_driver();
-        // A deadline counts from now. The driver's own clock may be old: it can be woken and not have
-        // had its turn for a while.
-        let now = if call.deadline.is_some() { self.inner.clock.now() } else { shared.now };
-        let outbound = &mut shared.outbound;
+        let now = shared.time(self.inner.clock, call.deadline, driver.is_some());
+        let (outbound, streams) = (&mut shared.outbound, call.streams);
         let mut unused = None;
         let started = match service.row(outbound) {
             Ok(row) => outbound.start(now, Start { row: row + method, ..call }, None),
             Err(e) => Err(e),
         };
+        let mut sender = None;
         match started {
-            Ok(id) => drop(outbound.poll(id, |waiting| *waiting = Some(waker))),
+            Ok(id) => {
+                drop(outbound.poll(id, |waiting| *waiting = Some(waker)));
+                if streams.args {
+                    sender = Some(outbound.open_args(id));
+                }
+            }
             Err(_) => unused = Some(waker),
         }
         drop(shared);
@@ -244,7 +270,7 @@ impl Connection {
         if let Some(driver) = driver {
             driver.wake();
         }
-        started.map(Started::Sent)
+        started.map(|id| Started::Sent(id, sender))
     }
 
     /// Queues a one-way call, which is then over: there is no `Started::Sent`.
@@ -256,7 +282,7 @@ impl Connection {
         waker: &Waker,
         place: &mut Option<RoomPlace>,
     ) -> Result<Option<Started>, RpcError> {
-        let mut shared = match self.admit(waker, place) {
+        let mut shared = match self.admit(&call, waker, place) {
             Ok(shared) => shared,
             Err(refused) => return Ok(Some(refused)),
         };
@@ -287,14 +313,15 @@ impl Connection {
 
     /// The caller of a call is gone. Says what is known about its execution.
     pub(crate) fn cancel(&self, id: CallId) -> Certainty {
-        let mut waiting = None;
+        let (mut waiting, mut wake) = (None, Vec::new());
         let mut shared = self.inner.lock();
         // A call that has ended keeps its answer: this only takes the waker of one that has not.
         shared.outbound.take_waiting(id, &mut waiting);
-        let certainty = shared.outbound.cancel(id);
+        let certainty = shared.outbound.cancel(id, &mut wake);
         let driver = shared.wake_driver();
         drop(shared);
         drop(waiting);
+        wake.into_iter().for_each(Waker::wake);
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -323,13 +350,23 @@ impl Connection {
 }
 
 impl Shared {
-    /// Why a call cannot be started now.
+    /// The time for a call with this deadline to count from. To look at the clock costs as much as the
+    /// rest of a call's start: among calls that leave in one write, a few share one look. Only if the
+    /// deadline is far off, for they may also be held up by a task that keeps its thread to itself.
     #[inline]
-    fn refuses(&self, limits: &Limits) -> Option<Started> {
-        if self.outbound.closed().is_some() {
-            return Some(Started::Closed);
+    fn time(&mut self, clock: Clock, deadline: Option<u64>, driver_slept: bool) -> u64 {
+        self.gone_by += 1;
+        let Some(deadline) = deadline else { return self.now };
+        if driver_slept || self.gone_by >= MOST_GONE_BY || deadline < LONG_MS {
+            (self.now, self.gone_by) = (clock.now(), 0);
         }
-        (self.outbound.queued() > limits.out_buffer).then_some(Started::Full)
+        self.now
+    }
+
+    /// Whether more may be queued.
+    #[inline]
+    fn has_room(&self, limits: &Limits) -> bool {
+        self.outbound.queued() <= limits.out_buffer && self.outbound.resting() <= limits.held
     }
 
     /// The driver's waker if it must be woken.
@@ -352,9 +389,9 @@ impl Drop for Connection {
 pub(crate) struct Cork(Arc<Connection>);
 
 impl Cork {
-    /// Whether it is this connection's.
-    pub(crate) fn holds(&self, connection: &Arc<Connection>) -> bool {
-        Arc::ptr_eq(&self.0, connection)
+    /// What it is in.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.0
     }
 }
 

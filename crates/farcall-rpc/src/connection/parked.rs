@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio::task::coop::has_budget_remaining;
 
+use super::detached::Counted;
 use crate::context::Context as CallContext;
 use crate::skeleton::ParkedHandler;
 
@@ -52,6 +53,11 @@ pub(super) struct Entry {
     /// May be dropped when its caller goes away.
     pub(super) cancel: bool,
     pub(super) since: Option<Instant>,
+    /// Streams flow beside the call.
+    pub(super) streamed: bool,
+    /// Bytes of its arguments.
+    pub(super) held: usize,
+    pub(super) _counted: Counted,
 }
 
 struct Place {
@@ -226,6 +232,9 @@ mod tests {
             method: 0,
             cancel: false,
             since: None,
+            streamed: false,
+            held: 0,
+            _counted: Counted::new(&Arc::default()),
         }
     }
 

@@ -9,7 +9,7 @@ use farcall_transport::Io;
 use farcall_wire::Preface;
 use tokio::sync::watch;
 
-use crate::connection::{Driver, Inner, Running, Services, establish};
+use crate::connection::{Driver, Inner, Running, Services, establish_provider};
 use crate::method::BoxFuture;
 use crate::protocol::{Protocol, Sniff};
 use crate::server::{Stop, unless_stopped};
@@ -41,6 +41,11 @@ impl Farcall {
         self.connections().len()
     }
 
+    /// Handlers that have not ended, those whose connection is gone included.
+    pub(crate) fn handlers(&self) -> usize {
+        self.0.running.handlers()
+    }
+
     /// Lets every connection end gracefully.
     pub(crate) fn drain(&self) {
         self.connections().values().for_each(|c| c.drain());
@@ -51,7 +56,7 @@ impl Farcall {
         self.connections().values().for_each(|c| c.abort());
     }
 
-    /// Until no handler runs whose connection is gone.
+    /// Until no handler runs, those whose connection is gone included.
     pub(crate) async fn no_handlers(&self) {
         self.0.running.none().await;
     }
@@ -60,7 +65,7 @@ impl Farcall {
         let Links { services, limits, stop, running, .. } = &*self.0;
         let address = link.peer();
         // A peer that says nothing must not hold up a drain.
-        let establishing = establish(link, first, limits, &address);
+        let establishing = establish_provider(link, first, limits, &address, services.keys.as_deref());
         let handshake = match unless_stopped(&mut stop.clone(), Stop::Drain, establishing).await {
             Some(Ok(handshake)) => handshake,
             Some(Err(e)) => return services.observers.iter().for_each(|o| o.refused(&address, &e)),

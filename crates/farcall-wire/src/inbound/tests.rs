@@ -59,7 +59,7 @@ impl Table {
     fn feed(&mut self, frame: Frame) {
         let result = match frame.header.kind {
             Kind::Bind => self.inbound.on_bind(&frame, &One(echo()), &mut self.out),
-            Kind::Call => self.inbound.on_call(frame, &mut self.out).map(|request| {
+            Kind::Call => self.inbound.on_call(frame, 0, &mut self.out).map(|request| {
                 if let Some(r) = request {
                     let once = if r.oneway { " one-way" } else { "" };
                     self.log.push(format!("run {}{once}", r.method));

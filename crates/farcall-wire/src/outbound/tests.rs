@@ -37,7 +37,7 @@ struct Table {
 
 impl Table {
     fn new() -> Table {
-        let mut out = Outbound::new();
+        let mut out = Outbound::new(&PeerLimits::BEFORE_HELLO);
         out.established(limits(3), "peer".into());
         let first = out.bind(1, &service("Echo", &[("echo", false)])).unwrap();
         assert_eq!(first, 0);
@@ -69,13 +69,16 @@ impl Table {
         let mut woken = Vec::new();
         match words[0] {
             "call" => {
-                let start = Start { row: 0, deadline: number(2), options: &[], body: Body::Copy(b"12345678") };
+                let start = Start { row: 0, deadline: number(2), options: &[], body: Body::Copy(b"12345678"), streams: Streams::default() };
                 match self.out.start(self.now, start, Some(words[1].into())) {
                     Ok(id) => self.calls.push((words[1].into(), id)),
                     Err(e) => self.log.push(show(words[1], &e)),
                 }
             }
-            "oneway" => self.out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(b"1") }).unwrap(),
+            "oneway" => self
+                .out
+                .start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(b"1"), streams: Streams::default() })
+                .unwrap(),
             "take" => assert!(self.out.take(&mut self.wire)),
             "wrote" => self.wrote(number(1).unwrap() as usize),
             "write" => {
@@ -260,13 +263,17 @@ fn the_peers_limits_are_kept() {
     let mut t = Table::new();
     let mut call = |body: usize, options: usize| {
         let (body, options) = (vec![0; body], vec![0; options]);
-        t.out.start_oneway(Start { row: 0, deadline: None, options: &options, body: Body::Copy(&body) }).map_err(|e| e.message().to_owned())
+        t.out
+            .start_oneway(Start { row: 0, deadline: None, options: &options, body: Body::Copy(&body), streams: Streams::default() })
+            .map_err(|e| e.message().to_owned())
     };
     call(1000, 4096).unwrap();
     assert!(call(1001, 0).unwrap_err().contains("limit `body` is 1000"));
     assert!(call(0, 4097).unwrap_err().contains("limit `metadata` is 4096"));
     t.out.established(PeerLimits { body: u32::MAX, metadata: u32::MAX, frame: 64 << 10, ..limits(3) }, "peer".into());
-    let mut call = |body: usize| t.out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(&vec![0; body]) });
+    let mut call = |body: usize| {
+        t.out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(&vec![0; body]), streams: Streams::default() })
+    };
     call((64 << 10) - 4).unwrap();
     assert!(call((64 << 10) - 3).unwrap_err().message().contains("limit for frames is 65536"));
 }
@@ -276,7 +283,8 @@ fn before_the_peers_hello_only_so_much_is_queued() {
     let mut out = Outbound::<()>::new();
     out.bind(1, &service("Echo", &[("echo", false)])).unwrap();
     let body = vec![0; 48 << 10];
-    let mut call = || out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(&body) });
+    let mut call =
+        || out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(&body), streams: Streams::default() });
     let e = (0..64).find_map(|_| call().err()).unwrap();
     assert_eq!((e.code(), e.certainty()), (Code::ResourceExhausted, Certainty::NotSent));
     assert!(out.queued() <= 1 << 20, "{} bytes", out.queued());
@@ -292,7 +300,7 @@ fn rows_do_not_wrap_whatever_the_peer_announces() {
         assert_eq!(out.bind(n, &large).unwrap(), n as u16 * 4096);
     }
     assert!(out.bind(15, &large).unwrap_err().message().contains("limit `bound_methods` 65535"));
-    let start = |row| Start { row, deadline: None, options: &[], body: Body::Copy(b"") };
+    let start = |row| Start { row, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() };
     out.start_oneway(start(15 * 4096 - 1)).unwrap();
     let e = out.start_oneway(start(15 * 4096)).unwrap_err();
     assert!(e.certainty() == Certainty::NotSent && e.message().contains("is not bound"), "a slip of ours does not cost the link: {e}");
@@ -316,7 +324,9 @@ fn a_bound_frame_comes_once_and_only_for_its_rows() {
         let again = t.out.on_bound(1, aux, &payload);
         assert!(again.is_err(), "a second one");
         assert!(t.out.on_bound(2, aux, &payload).is_err(), "a binding never sent");
-        first.map(|()| t.out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(b"") }))
+        first.map(|()| {
+            t.out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() })
+        })
     };
     let verdict = |row: u16, code: u8, text: &str| Verdict { row, code, message: text.into() };
     bound(0, &[]).unwrap().unwrap();

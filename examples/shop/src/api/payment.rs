@@ -8,7 +8,7 @@ use super::RunCount;
 #[farcall::service]
 #[farcall(name = "com.example.shop.PaymentService")]
 pub(crate) trait Payment {
-    /// Charges an order. An order is charged once: again is an error.
+    /// Charges an order, each time it is called: call it with a key to be charged once.
     #[farcall(name = "charge")]
     async fn pay(
         &self,
@@ -53,11 +53,6 @@ pub(crate) enum PayError {
         /// Its words.
         reason: String,
     },
-    /// This order was charged before.
-    PaidBefore {
-        /// The order.
-        order: u64,
-    },
     /// There is nothing to give back.
     NeverPaid {
         /// The order.
@@ -71,7 +66,7 @@ pub(crate) enum PayError {
 pub(crate) struct PaymentLedger {
     /// Cents in the till, kept beside the charges and not computed from them.
     pub(crate) till: u64,
-    /// Every charge, by order.
+    /// Every charge, by order. None has two, unless somebody pays without a key.
     pub(crate) charges: Vec<Charge>,
     /// Declined cards.
     pub(crate) declined: u64,

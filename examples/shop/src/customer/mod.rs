@@ -47,7 +47,7 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
         let shopping = tokio::spawn(shop(buyer, options.orders, options.seed));
         ends.recv().await;
         shopping.abort();
-        process::drain(server).await
+        process::drain(server, &mut ends).await
     })
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::children::Event;
-use super::race::{Won, race};
+use crate::race::{Won, race};
 
 /// How long a process may take to end when it is asked to; its own patience is shorter.
 const PATIENCE: Duration = Duration::from_secs(8);

@@ -3,14 +3,15 @@
 mod child;
 mod children;
 mod folder;
-mod race;
 mod sabotage;
+mod wire;
 
 use std::time::Duration;
 
 use children::Children;
 use folder::TempFolder;
 pub(crate) use sabotage::Sabotage;
+use wire::BadWire;
 
 use crate::customer::DONE;
 use crate::ledger::{self, Addresses};
@@ -44,9 +45,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 }
 
 async fn show(options: &Options, folder: &TempFolder, children: &mut Children) -> Result<(), String> {
-    let at = start(options, folder, children).await?;
+    let (at, wire) = start(options, folder, children).await?;
     children.line_of("customer", DONE).await?;
-    audit(options, &at, children).await?;
+    audit(options, &at, &wire, children).await?;
     if options.once {
         return Ok(());
     }
@@ -55,7 +56,7 @@ async fn show(options: &Options, folder: &TempFolder, children: &mut Children) -
 }
 
 /// Starts the processes, each with the addresses of those it calls.
-async fn start(options: &Options, folder: &TempFolder, children: &mut Children) -> Result<Addresses, String> {
+async fn start(options: &Options, folder: &TempFolder, children: &mut Children) -> Result<(Addresses, BadWire), String> {
     let (orders, seed) = (options.orders.to_string(), options.seed.to_string());
     let stock = generate::stock_for(options.orders).to_string();
     let socket = format!("unix:{}", folder.path().join("warehouse.sock").display());
@@ -66,17 +67,23 @@ async fn start(options: &Options, folder: &TempFolder, children: &mut Children) 
     }
     let payment = children.start("payment", &of_payment).await?;
     let warehouse = children.start("warehouse", &["--listen", &socket, "--stock", &stock]).await?;
-    let order = children.start("order", &["--payment", &payment, "--warehouse", &warehouse]).await?;
+    let wire = BadWire::to(&payment).await?;
+    let mut of_order = vec!["--payment", &payment, "--till", &wire.address, "--warehouse", &warehouse];
+    if options.sabotage == Some(Sabotage::Keys) {
+        of_order.push("--without-keys");
+    }
+    let order = children.start("order", &of_order).await?;
     let customer = children.start("customer", &["--order", &order, "--orders", &orders, "--seed", &seed]).await?;
-    Ok(Addresses { payment, warehouse, order, customer })
+    Ok((Addresses { payment, warehouse, order, customer }, wire))
 }
 
 /// Collects the books and prints the ledger; an error if it is wrong.
-async fn audit(options: &Options, at: &Addresses, children: &mut Children) -> Result<(), String> {
+async fn audit(options: &Options, at: &Addresses, wire: &BadWire, children: &mut Children) -> Result<(), String> {
     let (mut books, report) = match ledger::collect(at, options.orders).await {
         Ok(collected) => collected,
         Err(e) => return Err(children.death_within(BLAME).await.unwrap_or(e)),
     };
+    books.cuts = wire.cuts();
     if let Some(sabotage) = options.sabotage {
         sabotage.apply(&mut books);
     }

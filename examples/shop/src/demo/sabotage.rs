@@ -10,15 +10,18 @@ pub(crate) enum Sabotage {
     Money,
     Stock,
     Calls,
+    /// The desk pays without keys.
+    Keys,
 }
 
 impl Sabotage {
-    /// Makes the books wrong by one.
+    /// Makes the books wrong by one; without keys they become so by themselves.
     pub(crate) fn apply(self, books: &mut Books) {
         match self {
             Sabotage::Money => books.payment.till += 1,
             Sabotage::Stock => books.warehouse.shelves.iter_mut().take(1).for_each(|shelf| shelf.left += 1),
             Sabotage::Calls => books.payment.runs.iter_mut().take(1).for_each(|run| run.ok += 1),
+            Sabotage::Keys => {}
         }
     }
 }
@@ -31,7 +34,8 @@ impl FromStr for Sabotage {
             "money" => Ok(Sabotage::Money),
             "stock" => Ok(Sabotage::Stock),
             "calls" => Ok(Sabotage::Calls),
-            _ => Err("money, stock or calls, please"),
+            "keys" => Ok(Sabotage::Keys),
+            _ => Err("money, stock, calls or keys, please"),
         }
     }
 }

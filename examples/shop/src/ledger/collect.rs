@@ -30,5 +30,5 @@ pub(crate) async fn collect(at: &Addresses, asked: u64) -> Result<(Books, String
     let demo_calls = counts.calls();
     let warehouse = warehouse.ledger().await.map_err(text)?;
     let payment = PaymentClient::connect(&at.payment).await.map_err(text)?.ledger().await.map_err(text)?;
-    Ok((Books { asked, customer, desk, payment, warehouse, levels, demo_calls }, report))
+    Ok((Books { asked, customer, desk, payment, warehouse, levels, demo_calls, cuts: 0 }, report))
 }

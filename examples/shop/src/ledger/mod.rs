@@ -29,6 +29,8 @@ pub(crate) struct Books {
     pub(crate) levels: Vec<u32>,
     /// Calls of the demo itself to the warehouse.
     pub(crate) demo_calls: Vec<CallCount>,
+    /// How often the wire between desk and till was cut.
+    pub(crate) cuts: u64,
 }
 
 /// Something that does not agree.

@@ -31,16 +31,18 @@ fn sums(books: &Books) -> String {
     let n = |status| by_status.get(&status).copied().unwrap_or(0);
     let style = |style| books.customer.purchases.iter().filter(|p| p.style == style).count();
     let (charged, refunded) = money::sums(&books.payment);
-    let money = wares::money;
+    let (cuts, cents) = (books.cuts, wares::money);
     let shelves = &books.warehouse.shelves;
     let initial: u64 = shelves.iter().map(|s| u64::from(s.initial)).sum();
     let left: u64 = shelves.iter().map(|s| u64::from(s.left)).sum();
     let shipped: u64 = books.warehouse.parcels.iter().map(|p| u64::from(p.pieces)).sum();
+    let (attempted, ran) = money::payments(books);
     let failed = n(Status::Failed) + n(Status::Placed) + n(Status::Paid);
     format!(
         "  orders  {} = {} shipped + {} declined + {} refunded + {failed} failed\n\
          \x20 styles  {} waited, {} awaited, {} called back\n\
          \x20 money   {} charged - {} refunded = {} in the till\n\
+         \x20 cuts    the wire to the till was cut {cuts} times: {attempted} attempts to pay, {ran} ran\n\
          \x20 stock   {initial} pieces - {shipped} shipped = {left} left\n",
         books.desk.orders.len(),
         n(Status::Shipped),
@@ -49,9 +51,9 @@ fn sums(books: &Books) -> String {
         style(Style::Waited),
         style(Style::Awaited),
         style(Style::CalledBack),
-        money(charged),
-        money(refunded),
-        money(books.payment.till),
+        cents(charged),
+        cents(refunded),
+        cents(books.payment.till),
     )
 }
 

@@ -46,6 +46,7 @@ fn right() -> Books {
         },
         levels: vec![1],
         demo_calls: vec![call("Warehouse.level", 1, 0)],
+        cuts: 0,
     }
 }
 
@@ -82,6 +83,8 @@ fn wrong_money_is_named() {
     expect(|b| b.payment.charges[0].cents = 501, Area::Money, "order 1 (Shipped)");
     expect(|b| b.payment.charges[1].refunded = false, Area::Money, "order 3 (Refunded)");
     expect(|b| b.payment.charges.push(Charge { order: 9, cents: 5, refunded: true }), Area::Money, "5 cents are charged for order 9");
+    expect(|b| b.payment.charges.push(b.payment.charges[0].clone()), Area::Money, "order 1 was charged twice");
+    expect(|b| b.payment.runs[1].app_error += 1, Area::Money, "orders at the desk, payments that ran: 3 and 4");
     expect(|b| b.payment.declined = 0, Area::Money, "cards declined at payment: 1 and 0");
 }
 

@@ -2,7 +2,8 @@ use farcall::prelude::*;
 
 #[farcall::service]
 pub trait Shop {
-    async fn follow(&self, id: u64) -> Reply<Streaming<u64>>;
+    #[farcall(oneway)]
+    async fn log(&self, lines: Streaming<String>);
 }
 
 fn main() {}

@@ -1,5 +1,8 @@
 //! Listens, tells protocols apart by their first bytes, and runs a driver per connection.
 
+mod signals;
+mod threads;
+
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,11 +11,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use farcall_core::{Address, Code, Limits, RpcError};
-use farcall_transport::{Io, Listener};
+use farcall_transport::{Detached, Io, Listener};
 use tokio::io::AsyncReadExt;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub use self::signals::StopSignals;
+use self::threads::Threads;
 use crate::connection::{Services, last_words};
+use crate::keys::Record;
 use crate::meta::{DescribeServer, Meta};
 use crate::method::BoxFuture;
 use crate::observer::Observer;
@@ -33,6 +40,7 @@ pub struct ServerBuilder {
     observers: Vec<Arc<dyn Observer>>,
     also: Vec<String>,
     limits: Limits,
+    threads: Option<usize>,
 }
 
 impl ServerBuilder {
@@ -57,6 +65,17 @@ impl ServerBuilder {
     /// Other limits than the default ones.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Runs connections and their handlers on `count` threads of the server's own, each with a runtime
+    /// for itself; connections are dealt out in turn and stay. With many busy connections this saves what
+    /// moving them between cores costs; but a handler that computes holds up all connections of its
+    /// thread, and a thread with nothing to do does not help out. What handlers
+    /// [spawn](crate::spawn) runs on their thread and ends with the server. Default: all run on the
+    /// runtime that the server is started on.
+    pub fn threads(mut self, count: usize) -> Self {
+        self.threads = Some(count);
         self
     }
 
@@ -99,21 +118,28 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     let meta = Meta::describing(builder.skeletons.iter().map(|s| s.descriptor()));
     builder.skeletons.push(Arc::new(DescribeServer::new(meta)));
     check_names(&builder.skeletons)?;
+    if builder.threads == Some(0) {
+        return Err(RpcError::not_sent(Code::InvalidArgument, "threads(0): a server with threads of its own needs one at least"));
+    }
     let mut listeners = Vec::new();
     for address in &builder.also {
         listeners.push(Listener::bind(&address.parse()?).await?);
     }
-    let services = Arc::new(Services { skeletons: builder.skeletons, observers: builder.observers });
+    let services = Arc::new(Services { skeletons: builder.skeletons, observers: builder.observers, keys: Record::new(&builder.limits) });
     let stop = watch::Sender::new(Stop::No);
+    let live = watch::Sender::new(0);
     let farcall = Farcall::new(services, builder.limits.clone(), stop.subscribe());
     builder.protocols.insert(0, Arc::new(farcall.clone()));
+    let until = || over(stop.subscribe(), live.subscribe(), farcall.clone());
+    let threads = Threads::start(builder.threads.unwrap_or_default(), until).await?;
     let core = Arc::new(Core {
         farcall,
         protocols: builder.protocols,
         room: Arc::new(Semaphore::new(builder.limits.connections.min(Semaphore::MAX_PERMITS))),
         handshake: builder.limits.handshake,
+        threads,
         stop,
-        live: watch::Sender::new(0),
+        live,
     });
     let addresses = listeners.iter().map(|l| l.address().clone()).collect();
     for listener in listeners {
@@ -140,6 +166,13 @@ fn check_names(skeletons: &[Arc<dyn Skeleton>]) -> Result<(), RpcError> {
         }
     }
     Ok(())
+}
+
+/// Until a server is gone, with all that ran for it.
+async fn over(mut stop: watch::Receiver<Stop>, mut live: watch::Receiver<usize>, farcall: Farcall) {
+    let _ = stop.wait_for(|stop| *stop == Stop::Now).await;
+    let _ = live.wait_for(|n| *n == 0).await;
+    farcall.no_handlers().await;
 }
 
 /// A running server. Dropping it stops it at once; [`drain`](Server::drain) lets running calls end.
@@ -170,9 +203,9 @@ impl Server {
     }
 
     /// Serves a link that exists already: a child's standard streams, one end of a pipe. Returns at
-    /// once.
+    /// once. It runs on the caller's runtime, also if the server has [threads](ServerBuilder::threads).
     pub fn serve_link(&self, link: Io) {
-        self.core.spawn(link, None);
+        self.core.spawn(&runtime::handle(), link.into(), None);
     }
 
     /// Connections open now.
@@ -195,9 +228,27 @@ impl Server {
         if tokio::time::timeout(patience, ended).await.is_ok() {
             return Ok(());
         }
-        let (links, waited) = (*core.live.borrow(), patience.as_millis());
-        let why = format!("{links} connections were still open after {waited} ms and were cut off");
-        Err(RpcError::new(Code::DeadlineExceeded, why))
+        Err(core.cut_off(Code::DeadlineExceeded, format!("{} ms", patience.as_millis())))
+    }
+
+    /// Serves until the process is asked to end by SIGTERM or SIGINT (Ctrl-C), then
+    /// [drains](Server::drain). A second signal cuts the drain short, which is an error like `patience`
+    /// that runs out. A signal that comes before this is called still kills the process: see
+    /// [`StopSignals`].
+    pub async fn drain_on_signal(self, patience: Duration) -> Result<(), RpcError> {
+        self.drain_on(StopSignals::new()?, patience).await
+    }
+
+    /// As [`drain_on_signal`](Server::drain_on_signal), with signals that are caught already.
+    pub async fn drain_on(self, mut signals: StopSignals, patience: Duration) -> Result<(), RpcError> {
+        signals.next().await;
+        let core = Arc::clone(&self.core);
+        let (mut drained, mut again) = (pin!(self.drain(patience)), pin!(signals.next()));
+        poll_fn(|cx| match drained.as_mut().poll(cx) {
+            Poll::Pending => again.as_mut().poll(cx).map(|signal| Err(core.cut_off(Code::Cancelled, format!("a second signal, {signal}")))),
+            drained => drained,
+        })
+        .await
     }
 
     /// Serves until `signal` is done.
@@ -219,19 +270,40 @@ struct Core {
     protocols: Vec<Arc<dyn Protocol>>,
     room: Arc<Semaphore>,
     handshake: Duration,
+    threads: Threads,
     stop: watch::Sender<Stop>,
     /// Links and listeners whose task has not ended.
     live: watch::Sender<usize>,
 }
 
 impl Core {
+    /// Serves a link that was accepted, on the thread whose turn it is.
+    fn deal(self: &Arc<Core>, link: Io, permit: Option<OwnedSemaphorePermit>) {
+        let Some(thread) = self.threads.next() else {
+            return self.spawn(&runtime::handle(), link.into(), permit);
+        };
+        if let Ok(link) = link.detach() {
+            self.spawn(thread, link, permit);
+        }
+    }
+
     /// Serves a link in a task of its own.
-    fn spawn(self: &Arc<Core>, link: Io, permit: Option<OwnedSemaphorePermit>) {
+    fn spawn(self: &Arc<Core>, on: &Handle, link: Detached, permit: Option<OwnedSemaphorePermit>) {
         let alive = Alive::new(self);
-        runtime::handle().spawn(async move {
-            serve_link(&alive.0, link).await;
+        on.spawn(async move {
+            // One that the runtime cannot take is closed; the peer sees that.
+            if let Ok(link) = link.attach() {
+                serve_link(&alive.0, link).await;
+            }
             drop((alive, permit));
         });
+    }
+
+    /// The error of a drain that did not come to its end.
+    fn cut_off(&self, code: Code, after: String) -> RpcError {
+        let (links, handlers) = (*self.live.borrow(), self.farcall.handlers());
+        let why = format!("{links} connections were still open after {after} and were cut off; {handlers} handlers had not ended");
+        RpcError::new(code, why)
     }
 }
 
@@ -248,7 +320,7 @@ async fn accept(core: &Arc<Core>, mut listener: Listener) {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        core.spawn(link, permit.ok());
+        core.deal(link, permit.ok());
     }
 }
 

@@ -1,0 +1,10 @@
+//! What can be measured, one file each. To add one: its file, with the commands that it brings, and its line in [`ALL`].
+//! What it asks of a peer beyond [`Peer`](crate::peers::Peer) becomes a function of [`Entry`](crate::peers::Entry).
+use crate::command::Command;
+
+pub(crate) mod calls;
+mod idle;
+pub(crate) mod soak;
+
+/// Of each scenario the command for people first, then those of the processes that it starts.
+pub(crate) const ALL: &[&[Command]] = &[calls::COMMANDS, idle::COMMANDS, soak::COMMANDS];

@@ -1,0 +1,108 @@
+//! A client on its way: which addresses, which limits, who observes.
+
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farcall_core::limits::MAX_CONNECTIONS;
+use farcall_core::{Code, CodecId, Limits, RpcError};
+
+use super::{Channel, Config};
+use crate::method::BoxFuture;
+use crate::observer::Observer;
+use crate::resolver::{Resolver, StaticResolver};
+use crate::runtime;
+
+/// A client that is being connected: await it, or `wait()` for it without a runtime.
+///
+/// It fails if no endpoint can be reached now. Later losses are repaired at the next call: at once after
+/// a good connection, after a pause with jitter (`reconnect_base`, `reconnect_cap` of [`Limits`]) while
+/// attempts fail.
+#[must_use = "it does nothing until it is awaited or waited for"]
+pub struct Connect<C> {
+    resolver: Result<Box<dyn Resolver>, RpcError>,
+    config: Config,
+    client: PhantomData<fn() -> C>,
+}
+
+impl<C: From<Channel> + 'static> Connect<C> {
+    /// To addresses given as text.
+    #[doc(hidden)]
+    pub fn to(addresses: &str) -> Connect<C> {
+        let resolver = StaticResolver::parse(addresses).map(|r| Box::new(r) as Box<dyn Resolver>);
+        Connect { resolver, config: Config::default(), client: PhantomData }
+    }
+
+    /// To what a resolver finds.
+    #[doc(hidden)]
+    pub fn with_resolver(resolver: impl Resolver) -> Connect<C> {
+        Connect { resolver: Ok(Box::new(resolver)), config: Config::default(), client: PhantomData }
+    }
+
+    /// Other limits than the default ones.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// The deadline of calls that set and inherit none; `None` = they wait for ever. Default 10 s.
+    pub fn default_deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
+        self.config.limits.default_deadline = deadline.into();
+        self
+    }
+
+    /// Keeps up to this many connections and gives each call to the one with the fewest in flight. One
+    /// more is made when a call finds all of them busy. Default 1, which carries everything and costs
+    /// least: several help when the provider runs on [several threads](crate::ServerBuilder::threads),
+    /// or when handlers compute, because those of one connection run one after the other. Calls on
+    /// several connections do not keep their order.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.config.connections = connections;
+        self
+    }
+
+    /// The codec of calls that choose none. Default [`CodecId::Compact`].
+    pub fn default_codec(mut self, codec: CodecId) -> Self {
+        self.config.codec = codec;
+        self
+    }
+
+    /// Tells `observer` of every call's end.
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.config.observers.push(observer);
+        self
+    }
+
+    /// Blocks until connected. For programs and threads without a runtime; inside of one it is an
+    /// error.
+    pub fn wait(self) -> Result<C, RpcError> {
+        runtime::wait(self.into_future()).and_then(|connected| connected)
+    }
+
+    /// A client that connects at its first call.
+    pub fn lazy(self) -> Result<C, RpcError> {
+        let connections = self.config.connections;
+        if !(1..=MAX_CONNECTIONS).contains(&connections) {
+            let why = format!("connections({connections}): a channel has 1 to {MAX_CONNECTIONS} connections");
+            return Err(RpcError::not_sent(Code::InvalidArgument, why));
+        }
+        Ok(C::from(Channel::remote(Some(self.resolver?), self.config)))
+    }
+}
+
+impl<C: From<Channel> + 'static> IntoFuture for Connect<C> {
+    type Output = Result<C, RpcError>;
+    type IntoFuture = BoxFuture<'static, Result<C, RpcError>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let channel: Result<Channel, RpcError> = Connect { resolver: self.resolver, config: self.config, client: PhantomData }.lazy();
+        Box::pin(connect(channel))
+    }
+}
+
+async fn connect<C: From<Channel>>(channel: Result<Channel, RpcError>) -> Result<C, RpcError> {
+    let channel = channel?;
+    channel.ready().await?;
+    Ok(C::from(channel))
+}

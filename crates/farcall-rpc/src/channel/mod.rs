@@ -1,0 +1,303 @@
+//! A client's handle on a service: finds an endpoint, keeps a connection to it, makes a new one when
+//! that is lost.
+
+mod connect;
+mod pace;
+mod pool;
+mod random;
+mod raw;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use farcall_core::error::display_duration;
+use farcall_core::{Code, CodecId, Limits, RpcError, Stage};
+use farcall_transport::Io;
+
+pub use self::connect::Connect;
+pub(crate) use self::pool::{Place, Wish};
+use self::pool::{Pool, Start};
+use crate::connection::{Connection, Driver, Services, establish};
+use crate::context::Peer;
+use crate::method::LocalTarget;
+use crate::observer::Observer;
+use crate::resolver::Resolver;
+use crate::runtime;
+
+/// A client's way to one service: cheap to clone, shared by stubs. A lost connection is replaced at
+/// the next call.
+#[derive(Clone)]
+pub struct Channel(Arc<Inner>);
+
+struct Inner {
+    target: Target,
+    config: Config,
+    services: Arc<Services>,
+}
+
+enum Target {
+    Remote(Remote),
+    Local(LocalTarget),
+}
+
+struct Remote {
+    /// `None` over a link that existed already: there is no way to another.
+    resolver: Option<Box<dyn Resolver>>,
+    pool: Mutex<Pool>,
+}
+
+impl Remote {
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Config {
+    limits: Limits,
+    codec: CodecId,
+    observers: Vec<Arc<dyn Observer>>,
+    /// The most connections it has at a time.
+    connections: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { limits: Limits::default(), codec: CodecId::default(), observers: Vec::new(), connections: 1 }
+    }
+}
+
+impl Channel {
+    fn remote(resolver: Option<Box<dyn Resolver>>, config: Config) -> Channel {
+        let pool = Mutex::new(Pool::new(config.connections, &config.limits));
+        Channel::new(Target::Remote(Remote { resolver, pool }), config)
+    }
+
+    fn new(target: Target, config: Config) -> Channel {
+        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new(), keys: None });
+        Channel(Arc::new(Inner { target, config, services }))
+    }
+
+    /// A channel to a provider in this process: its handlers are called without encoding anything.
+    #[doc(hidden)]
+    pub fn local(target: LocalTarget) -> Channel {
+        Channel::new(Target::Local(target), Config::default())
+    }
+
+    /// A channel over a link that exists already: a child's standard streams, one end of a pipe. When
+    /// the link ends, so does the channel.
+    pub async fn over(link: Io, limits: Limits) -> Result<Channel, RpcError> {
+        let address = link.peer();
+        let handshake = establish(link, BytesMut::new(), &limits, &address).await?;
+        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new(), keys: None });
+        let (connection, driver) = Driver::new(handshake, services, Arc::default(), address);
+        tokio::spawn(driver.run());
+        let channel = Channel::remote(None, Config { limits, ..Config::default() });
+        if let Target::Remote(remote) = &channel.0.target {
+            remote.pool().connected(Arc::new(connection), Instant::now());
+        }
+        Ok(channel)
+    }
+
+    /// The deadline of calls that set and inherit none.
+    pub fn default_deadline(&self) -> Option<Duration> {
+        self.0.config.limits.default_deadline
+    }
+
+    /// The codec of calls that choose none.
+    #[inline]
+    pub fn default_codec(&self) -> CodecId {
+        self.0.config.codec
+    }
+
+    /// Who is at the other end; `None` while there is no connection.
+    pub fn peer(&self) -> Option<Peer> {
+        self.connection().map(|c| Peer::clone(&c.inner.peer))
+    }
+
+    /// Whether it is the same channel.
+    pub(crate) fn is(&self, other: &Channel) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether its calls may go over different connections.
+    pub(crate) fn has_several(&self) -> bool {
+        self.0.config.connections > 1
+    }
+
+    pub(crate) fn observers(&self) -> &[Arc<dyn Observer>] {
+        &self.0.config.observers
+    }
+
+    pub(crate) fn local_target(&self) -> Option<&LocalTarget> {
+        match &self.0.target {
+            Target::Local(target) => Some(target),
+            Target::Remote(_) => None,
+        }
+    }
+
+    /// A connection that takes calls, if there is one.
+    #[inline]
+    pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
+        let Target::Remote(remote) = &self.0.target else { return None };
+        let pool = remote.pool();
+        if let Some(only) = pool.only() {
+            return (!only.inner.is_closed()).then(|| Arc::clone(only));
+        }
+        drop(pool);
+        self.one_of_several(remote)
+    }
+
+    #[cold]
+    fn one_of_several(&self, remote: &Remote) -> Option<Arc<Connection>> {
+        // To be dropped after the lock.
+        let _lost;
+        let mut pool = remote.pool();
+        let now = Instant::now();
+        _lost = pool.take_lost(now);
+        let (connection, more) = pool.pick(None, now)?;
+        drop(pool);
+        self.attempt(more);
+        Some(connection)
+    }
+
+    /// Waits for a connection; starts an attempt if none is under way. `place` remembers which one
+    /// the caller waits for: when that one fails, the caller fails.
+    pub(crate) fn poll_connection(
+        &self,
+        wish: Wish,
+        place: &mut Option<Place>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Arc<Connection>, RpcError>> {
+        // Foreign code: cloned before the lock is taken, dropped after.
+        let mut waker = cx.waker().clone();
+        let Target::Remote(remote) = &self.0.target else {
+            return Poll::Ready(Err(RpcError::not_sent(Code::Internal, "a local channel has no connection")));
+        };
+        let _lost;
+        let now = Instant::now();
+        let mut pool = remote.pool();
+        _lost = pool.take_lost(now);
+        if let Some((connection, more)) = pool.pick(wish.but, now) {
+            drop(pool);
+            self.attempt(more);
+            return Poll::Ready(Ok(connection));
+        }
+        if remote.resolver.is_none() {
+            let why = "the link that this channel was made over has ended, and there is no address to make another";
+            return Poll::Ready(Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect)));
+        }
+        let start = pool.enter(place, &mut waker, wish.within, now)?;
+        drop(pool);
+        self.attempt(start);
+        Poll::Pending
+    }
+
+    /// Makes an attempt in a task of its own, if there is one to be made.
+    fn attempt(&self, start: Option<Start>) {
+        let Some(Start { attempt, pause }) = start else { return };
+        let attempt = Attempt { channel: Arc::downgrade(&self.0), number: attempt };
+        runtime::handle().spawn(async move {
+            // To sleep no time at all takes up to a millisecond.
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            // Nobody can want a connection any more.
+            let Some(channel) = attempt.channel.upgrade().map(Channel) else { return };
+            let connected = channel.connect().await;
+            attempt.finish(&channel, connected);
+        });
+    }
+
+    /// Tries the endpoints in their order.
+    async fn connect(&self) -> Result<Arc<Connection>, RpcError> {
+        let Target::Remote(Remote { resolver: Some(resolver), .. }) = &self.0.target else {
+            return Err(RpcError::not_sent(Code::Internal, "this channel has nowhere to connect to"));
+        };
+        let limits = &self.0.config.limits;
+        let endpoints = match tokio::time::timeout(limits.handshake, resolver.resolve()).await {
+            Ok(resolved) => resolved.map_err(|e| e.with_stage(Stage::Resolve))?,
+            Err(_) => {
+                let why = format!("{}: no endpoints within {} ms", resolver.describe(), limits.handshake.as_millis());
+                return Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Resolve));
+            }
+        };
+        let mut last = None;
+        for endpoint in &endpoints {
+            let address = endpoint.address.to_string();
+            let link = match tokio::time::timeout(limits.handshake, farcall_transport::connect(&endpoint.address)).await {
+                Ok(link) => link,
+                Err(_) => {
+                    let why = format!("{address}: no connection within {} ms", limits.handshake.as_millis());
+                    Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect))
+                }
+            };
+            match link {
+                Ok(link) => match establish(link, BytesMut::new(), limits, &address).await {
+                    Ok(handshake) => {
+                        let (connection, driver) = Driver::new(handshake, Arc::clone(&self.0.services), Arc::default(), address);
+                        tokio::spawn(driver.run());
+                        return Ok(Arc::new(connection));
+                    }
+                    Err(e) => last = Some(e),
+                },
+                Err(e) => last = Some(e),
+            }
+        }
+        let none =
+            || RpcError::not_sent(Code::Unavailable, format!("{}: no provider is known", resolver.describe())).with_stage(Stage::Resolve);
+        // Whatever the peer said, no call was sent.
+        Err(last.unwrap_or_else(none).with_certainty(farcall_core::Certainty::NotSent))
+    }
+
+    /// Waits for a connection, but not longer than this.
+    async fn connection_within(&self, time: Option<Duration>) -> Result<Arc<Connection>, RpcError> {
+        let (mut place, since) = (None, Instant::now());
+        let connected = std::future::poll_fn(|cx| {
+            let within = time.map(|time| time.saturating_sub(since.elapsed()));
+            self.poll_connection(Wish { within, but: None }, &mut place, cx)
+        });
+        let Some(time) = time else { return connected.await };
+        tokio::time::timeout(time, connected).await.unwrap_or_else(|_| {
+            let why = format!("deadline {}: no connection to the provider yet", display_duration(time));
+            Err(RpcError::not_sent(Code::DeadlineExceeded, why).with_stage(Stage::Connect))
+        })
+    }
+
+    /// Waits until there is a connection.
+    pub async fn ready(&self) -> Result<(), RpcError> {
+        if self.local_target().is_some() {
+            return Ok(());
+        }
+        self.connection_within(None).await.map(drop)
+    }
+}
+
+/// An attempt to connect; if its task is dropped, those who wait are told.
+struct Attempt {
+    channel: Weak<Inner>,
+    number: u64,
+}
+
+impl Attempt {
+    fn finish(self, channel: &Channel, connected: Result<Arc<Connection>, RpcError>) {
+        let Target::Remote(remote) = &channel.0.target else { return };
+        let now = Instant::now();
+        let waiting = remote.pool().ended(self.number, |pool| match connected {
+            Ok(connection) => pool.connected(connection, now),
+            Err(error) => pool.failed(error, now),
+        });
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let Some(channel) = self.channel.upgrade() else { return };
+        let Target::Remote(remote) = &channel.target else { return };
+        let error = RpcError::not_sent(Code::Unavailable, "the runtime was shut down while connecting");
+        let waiting = remote.pool().ended(self.number, |pool| pool.given_up(error));
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
