@@ -38,6 +38,14 @@ enum State {
     Pair(Option<u8>, ()),
 }
 
+#[farcall_core::data(crate = farcall_core)]
+#[derive(Debug)]
+enum Lenient {
+    Known,
+    #[serde(other)]
+    Unknown,
+}
+
 fn order() -> Order {
     let line = |sku: &str, qty| Line { sku: sku.into(), qty };
     let inner = Order {
@@ -122,8 +130,10 @@ fn values_out_of_range_are_refused() {
     refused::<i8>(&words(&[u32::MAX - 128]), "-129 is out of range for i8");
     refused::<i16>(&words(&[32_768]), "32768 is out of range for i16");
     refused::<char>(&words(&[0xd800]), "55296 is out of range for char");
-    refused::<State>(&words(&[3]), "variant index");
-    refused::<State>(&words(&[u32::MAX]), "variant index");
+    refused::<State>(&words(&[3]), "no variant number 3");
+    refused::<State>(&words(&[u32::MAX]), "no variant number 4294967295");
+    // What an unknown variant holds has a length that nobody here knows.
+    refused::<Lenient>(&words(&[2]), "no variant number 2");
     refused::<String>(&[0, 0, 0, 1, 0xff, 0, 0, 0], "UTF-8");
     refused::<String>(&[0, 0, 0, 1, b'a', 0, 0, 1], "not zero");
     refused::<Vec<u8>>(&[0, 0, 0, 1, 7, 0, 0, 1], "not zero");

@@ -4,6 +4,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserialize
 
 use super::{MAX_DEPTH, MAX_FREE_ELEMENTS, UNIT};
 use crate::codec::{CodecError, Step};
+use crate::compact::no_variant;
 
 /// Reads XDR values from the front of a slice.
 pub struct Decoder<'de> {
@@ -405,6 +406,10 @@ impl<'a, 'de> EnumAccess<'de> for Choice<'a, 'de> {
 
     fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Payload<'a, 'de>), CodecError> {
         let number = self.decoder.word()?;
+        // As in the compact codec: a type with `#[serde(other)]` would take any number, but not what the variant holds.
+        if number as usize >= self.variants.len() {
+            return Err(no_variant(number.into()));
+        }
         let deserializer: de::value::U32Deserializer<CodecError> = number.into_deserializer();
         let variant = seed.deserialize(deserializer)?;
         Ok((variant, Payload { decoder: self.decoder, number: number as usize, variants: self.variants }))
