@@ -6,6 +6,7 @@ use farcall::prelude::*;
 use farcall::{Certainty, Code, CodecId};
 use farcall_tests::{PayError, PaymentClient, Receipt, Status, order};
 
+use crate::streams::{Refused, all, feed};
 use crate::support::{run, serve, until};
 
 const CODECS: [CodecId; 4] = [CodecId::Compact, CodecId::Json, CodecId::Xdr, CodecId::Protobuf];
@@ -41,6 +42,41 @@ fn every_codec_carries_bytes() {
                 let bytes: Vec<u8> = (0..length).map(|n| n as u8).collect();
                 assert_eq!(payment.echo(bytes.clone()).codec(codec).await.unwrap(), bytes, "{codec}, {length}");
             }
+        }
+    });
+}
+
+#[test]
+fn every_codec_carries_streams() {
+    run(async {
+        let (_source, _server, client) = feed().await;
+        for codec in CODECS {
+            assert_eq!(all(client.count(300).codec(codec).await.unwrap()).await, (0..300).collect::<Vec<_>>(), "{codec}");
+            assert_eq!(client.sum(5, Streaming::items(0..10)).codec(codec).await.unwrap(), 50, "{codec}");
+            let pieces = all(client.pieces(2, 100_000).codec(codec).await.unwrap()).await;
+            assert_eq!(pieces, vec![vec![7; 100_000]; 2], "{codec}");
+            assert_eq!(client.swallow(Streaming::items(pieces)).codec(codec).await.unwrap(), 200_000, "{codec}");
+            assert!(matches!(client.picky(0).codec(codec).await, Err(Error::App(Refused::Unwanted(0)))), "{codec}");
+            let lines = Streaming::items(["ä".to_owned(), String::new()]);
+            assert_eq!(all(client.shout(lines).codec(codec).await.unwrap()).await, ["Ä", ""], "{codec}");
+        }
+    });
+}
+
+/// Both streams end with errors of their own, and structs go through them.
+#[test]
+fn every_codec_carries_what_ends_a_stream() {
+    run(async {
+        let (_source, _server, client) = feed().await;
+        for codec in CODECS {
+            let (first, second) = (order(1, 2), order(u64::MAX, 3));
+            let orders = Streaming::items([first.clone(), second]);
+            let mut checked = client.check(2, orders).codec(codec).await.unwrap();
+            assert_eq!(checked.next().await.unwrap().unwrap(), first, "{codec}");
+            assert!(matches!(checked.next().await, Some(Err(Error::App(Refused::Unwanted(u64::MAX))))), "{codec}");
+            let orders = Streaming::produce(|_| async { Err(Refused::Unwanted(5).into()) });
+            let mut checked = client.check(2, orders).codec(codec).await.unwrap();
+            assert!(matches!(checked.next().await, Some(Err(Error::App(Refused::Unwanted(5))))), "{codec}");
         }
     });
 }

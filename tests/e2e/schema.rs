@@ -3,6 +3,7 @@
 use farcall::prelude::*;
 
 use crate::cli::run;
+use crate::streams::{FeedServer, Source};
 
 /// What is bought.
 #[farcall::data]
@@ -177,6 +178,26 @@ fn a_json_schema_document() {
     assert_eq!(schema["$defs"][arguments]["required"], serde_json::json!(["order"]));
     assert_eq!(schema["$defs"]["Order"]["properties"]["id"]["description"], "Its number.");
     assert_eq!(schema["methods"]["sell"]["error"]["$ref"], "#/$defs/Refused");
+}
+
+#[test]
+fn streams_are_shown_as_what_they_carry() {
+    let server = Server::builder().serve(FeedServer::new(Source::default())).listen("tcp://127.0.0.1:0").wait().unwrap();
+    let address = server.address().to_string();
+    let text = run(&["schema", &address]);
+    text.check(0, &["  check(most: u64, orders: Streaming<Order, Refused>) -> ", "enum Refused {", "struct Order {"], &[]);
+    assert!(!text.out.contains("_Args"), "{text:?}");
+    let proto = [
+        "// Behind the arguments follows a stream of: Order\n",
+        "// The stream behind the arguments may end with: Refused\n",
+        "// The stream of results may end with: Refused\n",
+        "rpc check(FeedCheckArgs) returns (stream Order);",
+    ];
+    run(&["schema", &address, "--proto"]).check(0, &proto, &[]);
+    let ran = run(&["schema", &address, "--json-schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(schema["methods"]["check"]["result_item"]["$ref"], "#/$defs/Order");
+    assert_eq!(schema["methods"]["check"]["arguments_stream_error"]["$ref"], "#/$defs/Refused");
 }
 
 /// The built-in service describes itself in the same way.

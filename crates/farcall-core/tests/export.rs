@@ -198,3 +198,55 @@ fn a_service_is_no_message_and_a_name_is_an_identifier() {
     let twice = ServiceDescriptor { foreign_name: Some("a.b.C".into()), ..service(vec![]) };
     assert!(proto(&twice).unwrap().starts_with("syntax = \"proto3\";\n\npackage a.b;\n\n// Sells.\nservice C {\n}\n"));
 }
+
+/// What readers of another version go by is no business of other formats.
+#[test]
+fn what_matters_to_other_versions_only_is_exported_like_the_rest() {
+    #[farcall_core::data(crate = farcall_core)]
+    struct Paid {
+        #[farcall(must_understand)]
+        currency: Currency,
+    }
+    #[farcall_core::data(crate = farcall_core)]
+    enum Currency {
+        Euro,
+        #[serde(other)]
+        Unknown,
+    }
+    let methods = vec![method::<Paid, ()>("pay")];
+    let (_, schema) = document(methods.clone());
+    assert_eq!(schema["$defs"]["Paid"]["required"], json!(["currency"]));
+    assert_eq!(schema["$defs"]["Currency"]["oneOf"], json!([{"const": "Euro"}, {"const": "Unknown"}]));
+    let text = proto(&service(methods)).unwrap();
+    for line in ["Currency currency = 1;", "CURRENCY_EURO = 0;", "CURRENCY_UNKNOWN = 1;"] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
+
+/// The schema of a stream is its item and its error; behind arguments, the two of them are a pair again.
+#[test]
+fn a_stream_is_its_item_and_what_may_end_it() {
+    let traits = MethodTraits { args_stream: true, result_stream: true, ..MethodTraits::default() };
+    let streams = MethodDescriptor::build::<(Nothing, (Line, State)), (u8, ()), Never>("flow", None, "", &[], "", traits);
+    let (_, schema) = document(vec![streams.clone()]);
+    let expected = json!({
+        "arguments": {"$ref": "#/$defs/Nothing"},
+        "arguments_item": {"$ref": "#/$defs/Line"},
+        "arguments_stream_error": {"$ref": "#/$defs/State"},
+        "result_item": {"type": "integer", "minimum": 0, "maximum": 255},
+    });
+    assert_eq!(schema["methods"]["flow"], expected);
+    let text = proto(&service(vec![streams.clone()])).unwrap();
+    let expected = "\
+service Shop {
+  // Behind the arguments follows a stream of: Line
+  // The stream behind the arguments may end with: State
+  rpc flow(Nothing) returns (stream FlowResultItem);
+}
+";
+    assert!(text.contains(expected), "{text}");
+    let untrue = MethodDescriptor { result: TypeSchema::of::<u8>(), ..streams };
+    let says = "flow: it has a stream, and its schema `u8` does not say of what";
+    assert_eq!(proto(&service(vec![untrue.clone()])).unwrap_err().to_string(), says);
+    assert_eq!(json_schema(&service(vec![untrue])).unwrap_err().to_string(), says);
+}

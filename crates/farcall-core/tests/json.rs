@@ -30,6 +30,21 @@ fn refused<T: DeserializeOwned + Debug>(text: &str, why: &str) {
     assert_eq!(decode::<T>(text.as_bytes()).unwrap_err().to_string(), why, "{text}");
 }
 
+/// Names say what is unknown; what a variant holds does not.
+#[test]
+fn an_unknown_variant_without_a_value_is_read_as_other() {
+    #[farcall_core::data(crate = farcall_core)]
+    #[derive(Debug, PartialEq)]
+    enum State {
+        New,
+        #[serde(other)]
+        Unknown,
+    }
+    check(State::New, "\"New\"");
+    reads("\"Lost\"", State::Unknown);
+    assert!(decode::<State>(b"{\"Sent\":{\"to\":1}}").is_err());
+}
+
 #[test]
 fn wide_integers_are_numbers_up_to_2_to_the_53() {
     check(MAX_SAFE_INTEGER, "9007199254740991");
