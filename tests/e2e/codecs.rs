@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use farcall::prelude::*;
-use farcall::{Certainty, Code, CodecId};
+use farcall::{Certainty, Code, CodecId, Key};
 use farcall_tests::{PayError, PaymentClient, Receipt, Status, order};
 
 use crate::streams::{Refused, all, feed};
@@ -142,6 +142,7 @@ fn a_client_may_have_a_codec_of_its_own() {
         check(client.look(spy()).await.unwrap(), "as text");
         check(client.look(spy()).metadata("tenant", "blue").await.unwrap(), "as text");
         check(client.look(spy()).codec(CodecId::Compact).await.unwrap(), "as bytes");
+        check(client.look(spy()).key(&Key::new()).await.unwrap(), "as text");
         check(client.look(spy()).codec(CodecId::Xdr).send().await.unwrap(), "as bytes");
         client.nothing(spy()).await.unwrap();
         let plain = SpyingClient::connect(server.address()).await.unwrap();
