@@ -249,7 +249,8 @@ fn call_prints_the_result() {
             assert_eq!(ran.out, out);
         };
         let huge = "340282366920938463463374607431768211455";
-        check(&["Payment.pay", &format!(r#"{{"order": 7, "cents": {huge}}}"#)], &format!("[\n  7,\n  {huge}\n]\n"));
+        check(&["Payment.pay", &format!(r#"{{"order": 7, "cents": {huge}}}"#)], &format!("[\n  7,\n  \"{huge}\"\n]\n"));
+        check(&["Payment.pay", &format!(r#"{{"order": "7", "cents": "{huge}"}}"#)], &format!("[\n  7,\n  \"{huge}\"\n]\n"));
         check(&["Payment.open"], "true\n");
         check(&["Payment.open", "{}"], "true\n");
         check(&["Payment.tenant"], "null\n");
@@ -329,10 +330,14 @@ fn a_wrong_type_is_the_providers_to_refuse_and_the_argument_is_named() {
         ran.check(1, &[], err);
         ran.check(1, &[], &["code       InvalidArgument", "certainty  not executed", "stage      decoding the arguments"]);
     };
-    check("Payment.pay", r#"{"order": "x", "cents": 1}"#, &["farcall: Payment.pay: ", "expected u64", "argument   order = \"x\""]);
-    check("Payment.pay", r#"{"order": 1, "cents": null}"#, &["argument   cents = null"]);
-    check("Payment.check", r#"{"id": 1, "lines": [{"sku": "a", "qty": 256}]}"#, &["order.lines[0].qty = 256"]);
-    check("Payment.check", r#"{"id": 1}"#, &["missing field `lines`", "argument   order = {\"id\": 1}"]);
+    check("Payment.pay", r#"{"order": "x", "cents": 1}"#, &["farcall: Payment.pay: ", ": order: invalid value: \"x\", expected u64"]);
+    check("Payment.pay", r#"{"order": 1, "cents": null}"#, &[": cents: invalid value: null, expected u128"]);
+    check(
+        "Payment.check",
+        r#"{"id": 1, "lines": [{"sku": "a", "qty": 256}]}"#,
+        &[": order.lines[0].qty: invalid value: integer `256`, expected u8"],
+    );
+    check("Payment.check", r#"{"id": 1}"#, &[": order: missing field `lines`"]);
 }
 
 #[test]
@@ -365,6 +370,7 @@ fn help_and_version_go_to_stdout() {
     run(&["--help"]).check(0, &["farcall call ADDR"], &[]);
     run(&["describe", "--help"]).check(0, &["--json"], &[]);
     run(&["call", "--help"]).check(0, &["--deadline", "value alone"], &[]);
+    run(&["schema", "--help"]).check(0, &["--json-schema"], &[]);
     run(&[]).check(2, &[], &["which command?", "usage:"]);
 }
 

@@ -2,6 +2,7 @@
 
 mod bad_peer;
 mod cli;
+mod codecs;
 mod compat;
 mod corners;
 mod edges;
@@ -11,6 +12,7 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod pressure;
+mod schema;
 mod streams;
 mod styles;
 mod support;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall::{Limits, StreamSender, prelude::*};
+use farcall_tests::Order;
 
 use crate::support::{TempDir, run, until};
 
@@ -27,6 +28,8 @@ pub(crate) trait Feed {
     async fn shout(&self, lines: Streaming<String>) -> Reply<Streaming<String>>;
     /// Numbers from 0 on, until the unwanted one.
     async fn picky(&self, unwanted: u64) -> Reply<Streaming<u64, Refused>, Refused>;
+    /// The orders that are sent, until one of more lines than that.
+    async fn check(&self, most: u64, orders: Streaming<Order, Refused>) -> Reply<Streaming<Order, Refused>>;
     /// So many pieces of so many bytes.
     async fn pieces(&self, count: u64, bytes: u64) -> Reply<Streaming<Bytes>>;
     /// The bytes of what is sent.
@@ -94,6 +97,17 @@ impl Feed for Source {
             Err(Refused::Unwanted(unwanted).into())
         }))
     }
+    async fn check(&self, most: u64, mut orders: Streaming<Order, Refused>) -> Reply<Streaming<Order, Refused>> {
+        Ok(Streaming::produce(move |out| async move {
+            while let Some(order) = orders.next().await {
+                match order? {
+                    order if order.lines.len() as u64 > most => return Err(Refused::Unwanted(order.id).into()),
+                    order => out.send(order).await?,
+                }
+            }
+            Ok(())
+        }))
+    }
     async fn pieces(&self, count: u64, bytes: u64) -> Reply<Streaming<Bytes>> {
         let piece = Bytes::from(vec![7; bytes as usize]);
         Ok(Streaming::items((0..count).map(move |_| piece.clone())))
@@ -147,11 +161,11 @@ pub(crate) async fn feed_with(address: &str, limits: Limits) -> (Arc<Source>, Se
     (source, server, client)
 }
 
-async fn feed() -> (Arc<Source>, Server, FeedClient) {
+pub(crate) async fn feed() -> (Arc<Source>, Server, FeedClient) {
     feed_with("tcp://127.0.0.1:0", Limits::default()).await
 }
 
-async fn all<T: Send + 'static>(mut stream: Streaming<T>) -> Vec<T> {
+pub(crate) async fn all<T: Send + 'static>(mut stream: Streaming<T>) -> Vec<T> {
     let mut items = Vec::new();
     while let Some(item) = stream.next().await {
         items.push(item.unwrap());

@@ -15,6 +15,7 @@ pub(crate) enum Command {
     /// Help, or the version.
     Print(String),
     Describe(Describe),
+    Schema(Schema),
     Call(Call),
     Compat(Compat),
 }
@@ -27,6 +28,27 @@ pub(crate) struct Describe {
     pub(crate) service: Option<String>,
     pub(crate) json: bool,
     pub(crate) timeout: Duration,
+}
+
+/// `farcall schema`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Schema {
+    pub(crate) address: String,
+    /// May be left out where there is only one.
+    pub(crate) service: Option<String>,
+    pub(crate) format: Format,
+    /// Told apart by these if the name is served more than once.
+    pub(crate) group: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) timeout: Duration,
+}
+
+/// What schemas are written as.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Format {
+    Text,
+    JsonSchema,
+    Proto,
 }
 
 /// `farcall call`.
@@ -80,6 +102,7 @@ farcall looks at a running farcall provider and calls it.
 
 usage:
   farcall describe ADDR [SERVICE]              what is served there
+  farcall schema ADDR [SERVICE]                its types, also as .proto or JSON Schema
   farcall call ADDR SERVICE.METHOD ['JSON']    a call without a stub
   farcall compat OLD NEW [SERVICE]             whether two versions understand each other
   farcall COMMAND --help                       more about a command
@@ -104,6 +127,23 @@ options:
   --timeout TIME  to connect, and again to answer: 500ms, 2s, 1m; default 5s
 ";
 
+const SCHEMA: &str = "\
+farcall schema ADDR [SERVICE]
+
+Prints the methods of SERVICE and all types they use, each once. SERVICE may be left out if ADDR
+serves only one.
+
+options:
+  --text               as Rust would write them; this is the default
+  --proto              a .proto file (proto3) of what the protobuf codec writes. Fields without a
+                       number of their own, #[farcall(tag = n)], are numbered by their place
+  --json-schema        a JSON Schema document (2020-12): under \"methods\" the arguments, result and
+                       error of each method, under \"$defs\" the types
+  --group NAME         if SERVICE is served in several groups
+  --service-version V  if SERVICE is served in several versions
+  --timeout TIME       to connect, and again to answer: 500ms, 2s, 1m; default 5s
+";
+
 const CALL: &str = "\
 farcall call ADDR SERVICE.METHOD ['JSON']
 
@@ -115,7 +155,8 @@ have run (exit code 1). If anything is wrong with what you wrote (exit code 2), 
 JSON is an object with a member per parameter: '{\"order\": 7, \"cents\": 250}'. A parameter of type
 Option may be left out. A method without parameters needs no JSON. A method with one parameter, such
 as f(order: Order), also takes its value alone, unless that is an object with a member of the
-parameter's name: then write '{\"order\": {...}}'. \"-\" reads the JSON from stdin. A value that starts
+parameter's name: then write '{\"order\": {...}}'. Integers of 64 and 128 bits may be written as strings,
+and come back as strings beyond 2^53, where browsers lose digits. \"-\" reads the JSON from stdin. A value that starts
 with a minus goes behind \"--\".
 
 A one-way method has no result, not even an error: the command ends once the provider has the call.
@@ -159,12 +200,13 @@ pub(crate) fn parse(mut args: Parser) -> Result<Command, Failure> {
         Some(Arg::Long("version") | Arg::Short('V')) => Ok(Command::Print(format!("farcall {}\n", env!("CARGO_PKG_VERSION")))),
         Some(Arg::Value(command)) => match &*text(command)? {
             "describe" => describe(args),
+            "schema" => schema(args),
             "call" => call(args),
             "compat" => compat(args),
             "help" => Ok(Command::Print(HELP.to_owned())),
             other => {
-                let hint = did_you_mean(other, &["describe", "call", "compat"]);
-                Err(usage(format!("no command {other:?}{hint}; there are describe, call and compat")))
+                let hint = did_you_mean(other, &["describe", "schema", "call", "compat"]);
+                Err(usage(format!("no command {other:?}{hint}; there are describe, schema, call and compat")))
             }
         },
         Some(other) => Err(unknown(&other, &["help", "version"], "farcall --help")),
@@ -189,6 +231,41 @@ fn describe(mut args: Parser) -> Result<Command, Failure> {
     match values.next() {
         Some(more) => Err(usage(format!("{more:?} is one too many: farcall describe ADDR [SERVICE]"))),
         None => Ok(Command::Describe(options)),
+    }
+}
+
+fn schema(mut args: Parser) -> Result<Command, Failure> {
+    const USAGE: &str = "farcall schema ADDR [SERVICE]";
+    let (mut group, mut version, mut format, mut timeout) = (None, None, None, TIMEOUT);
+    let mut values = Vec::new();
+    while let Some(arg) = next(&mut args)? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(SCHEMA.to_owned())),
+            Arg::Long("text") => one_format(&mut format, Format::Text)?,
+            Arg::Long("proto") => one_format(&mut format, Format::Proto)?,
+            Arg::Long("json-schema") => one_format(&mut format, Format::JsonSchema)?,
+            Arg::Long("timeout") => timeout = time("--timeout", &mut args)?,
+            Arg::Long("group") => group = Some(value(&mut args)?),
+            Arg::Long("service-version") => version = Some(value(&mut args)?),
+            Arg::Value(value) => values.push(text(value)?),
+            other => {
+                let known = ["help", "text", "proto", "json-schema", "timeout", "group", "service-version"];
+                return Err(unknown(&other, &known, "farcall schema --help"));
+            }
+        }
+    }
+    let mut values = values.into_iter();
+    let (address, service) = (address(values.next(), USAGE)?, values.next());
+    match values.next() {
+        Some(more) => Err(usage(format!("{more:?} is one too many: {USAGE}"))),
+        None => Ok(Command::Schema(Schema { address, service, format: format.unwrap_or(Format::Text), group, version, timeout })),
+    }
+}
+
+fn one_format(format: &mut Option<Format>, wanted: Format) -> Result<(), Failure> {
+    match format.replace(wanted) {
+        Some(before) if before != wanted => Err(usage("--text, --proto and --json-schema exclude each other")),
+        _ => Ok(()),
     }
 }
 
@@ -399,6 +476,11 @@ mod tests {
             ("describe mem:x", "inside one process"),
             ("describe tcp://h:1 A B", "\"B\" is one too many"),
             ("describe tcp://h:1 --jsn", "did you mean --json?"),
+            ("shema", "did you mean schema?"),
+            ("schema", "which address?"),
+            ("schema tcp://h:1 A B", "\"B\" is one too many"),
+            ("schema tcp://h:1 --prto", "did you mean --proto?"),
+            ("schema tcp://h:1 --proto --text", "exclude each other"),
             ("call tcp://h:1", "which method?"),
             ("call tcp://h:1 pay", "not SERVICE.METHOD"),
             ("call tcp://h:1 P.pay {a: 1}", "single quotes"),

@@ -26,13 +26,13 @@ pub(crate) async fn run(options: Call) -> Result<String, Failure> {
         service: Arc::new(service.to_descriptor()),
         method: row,
         codec: CodecId::Json,
-        args: args.clone().into(),
+        args: args.into(),
         metadata: options.metadata,
         deadline: options.deadline,
         key,
     };
     let keyed = call.key.is_some();
-    let reply = meta.channel().invoke(call).await.map_err(|e| failed(e, &args, keyed))?;
+    let reply = meta.channel().invoke(call).await.map_err(|error| Failure::Rpc { error, keyed })?;
     if method.oneway {
         // Frames are handled in order: once this is answered, the provider has the call.
         meta.services().deadline(options.timeout).await?;
@@ -75,20 +75,4 @@ fn read(arguments: Arguments) -> Result<Option<String>, Failure> {
 fn pretty(body: &[u8]) -> Result<String, Failure> {
     json::pretty(body)
         .map_err(|e| RpcError::new(Code::Internal, format!("the provider's answer is not JSON: {e}")).with_stage(Stage::Result).into())
-}
-
-/// A provider that cannot read an argument says at which line and column of the JSON; which argument
-/// that is can be told here, where the JSON is.
-fn failed(error: RpcError, args: &str, keyed: bool) -> Failure {
-    let place = match (error.code(), error.stage()) {
-        (Code::InvalidArgument, Some(Stage::Decode)) => line_and_column(error.message()).and_then(|(l, c)| json::value_at(args, l, c)),
-        _ => None,
-    };
-    Failure::Rpc { error, place, keyed }
-}
-
-fn line_and_column(message: &str) -> Option<(usize, usize)> {
-    let (_, place) = message.rsplit_once(" at line ")?;
-    let (line, column) = place.split_once(" column ")?;
-    Some((line.parse().ok()?, column.parse().ok()?))
 }

@@ -15,8 +15,6 @@ pub(crate) enum Failure {
     /// The call failed, or there is no connection.
     Rpc {
         error: RpcError,
-        /// The argument that the provider could not read, if it said which.
-        place: Option<String>,
         /// It was called with a key.
         keyed: bool,
     },
@@ -41,7 +39,7 @@ impl Failure {
 
 impl From<RpcError> for Failure {
     fn from(error: RpcError) -> Failure {
-        Failure::Rpc { error, place: None, keyed: false }
+        Failure::Rpc { error, keyed: false }
     }
 }
 
@@ -49,20 +47,17 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Usage(why) => writeln!(f, "farcall: {}", plain(why)),
-            Failure::Rpc { error, place, keyed } => rpc(f, error, place.as_deref(), *keyed),
-            Failure::NotCompared(error) => rpc(f, error, None, false),
+            Failure::Rpc { error, keyed } => rpc(f, error, *keyed),
+            Failure::NotCompared(error) => rpc(f, error, false),
             Failure::App(json) => writeln!(f, "{json}"),
             Failure::Io(e) => writeln!(f, "farcall: {e}"),
         }
     }
 }
 
-fn rpc(f: &mut fmt::Formatter<'_>, e: &RpcError, place: Option<&str>, keyed: bool) -> fmt::Result {
+fn rpc(f: &mut fmt::Formatter<'_>, e: &RpcError, keyed: bool) -> fmt::Result {
     let method = e.method().map(|m| format!("{m}: ")).unwrap_or_default();
     writeln!(f, "farcall: {}{}", plain(&method), plain(e.message()))?;
-    if let Some(place) = place {
-        writeln!(f, "  argument   {}", plain(place))?;
-    }
     writeln!(f, "  code       {}", e.code())?;
     let advice = match (e.certainty().is_safe_to_retry(), keyed) {
         (true, _) => "calling again cannot run it twice",

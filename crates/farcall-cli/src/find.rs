@@ -21,7 +21,7 @@ pub(crate) fn services<'a>(all: &'a [ServiceInfo], name: &str) -> Result<Vec<&'a
     Err(Failure::Usage(format!("there is no service {name:?}{hint}\n  services: {}", known.join(", "))))
 }
 
-/// The one service of this name, in this group and version if they are given.
+/// The one service of a call's target, in this group and version if they are given.
 pub(crate) fn service<'a>(
     all: &'a [ServiceInfo],
     (name, method): (&str, &str),
@@ -33,14 +33,28 @@ pub(crate) fn service<'a>(
         Some(s) => Failure::Usage(format!("{whole} is a service: which method?\n  methods: {}", methods(s).join(", "))),
         None => e,
     })?;
+    chosen(&named, name, group, version)
+}
+
+/// The one service of this name, in this group and version if they are given.
+pub(crate) fn named<'a>(
+    all: &'a [ServiceInfo],
+    name: &str,
+    group: Option<&str>,
+    version: Option<&str>,
+) -> Result<&'a ServiceInfo, Failure> {
+    chosen(&services(all, name)?, name, group, version)
+}
+
+fn chosen<'a>(named: &[&'a ServiceInfo], name: &str, group: Option<&str>, version: Option<&str>) -> Result<&'a ServiceInfo, Failure> {
     let fits = |s: &&&ServiceInfo| group.is_none_or(|g| g == s.group) && version.is_none_or(|v| v == s.version);
     let fitting: Vec<&&ServiceInfo> = named.iter().filter(fits).collect();
     match fitting.as_slice() {
         [one] => Ok(one),
-        [] => Err(Failure::Usage(format!("no {name} in that group and version\n  served: {}", kinds(&named)))),
+        [] => Err(Failure::Usage(format!("no {name} in that group and version\n  served: {}", kinds(named)))),
         _ => Err(Failure::Usage(format!(
             "{name} is served more than once: choose with --group and --service-version\n  served: {}",
-            kinds(&named)
+            kinds(named)
         ))),
     }
 }

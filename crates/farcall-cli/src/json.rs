@@ -8,8 +8,6 @@ use serde::de::IgnoredAny;
 
 /// Characters shown on each side of a mistake.
 const AROUND: usize = 40;
-/// Brackets within brackets; serde_json gives up there too.
-const MAX_DEPTH: usize = 128;
 
 /// Whether `text` is JSON; else what is wrong, at which line and column, and the place itself.
 pub(crate) fn check(text: &str) -> Result<(), String> {
@@ -94,101 +92,6 @@ fn named(members: &BTreeMap<String, IgnoredAny>, method: &MethodInfo) -> Result<
 fn example(method: &MethodInfo) -> String {
     let members: Vec<String> = method.params.iter().map(|(name, ty)| format!("{name:?}: <{ty}>")).collect();
     format!("'{{{}}}'", members.join(", "))
-}
-
-/// The path of the value at a place that a JSON reader complained about, such as `items[3].qty`,
-/// and the value as far as it fits; `None` if that is the value as a whole.
-pub(crate) fn value_at(json: &str, line: usize, column: usize) -> Option<String> {
-    let start: usize = json.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
-    // The column counts bytes, the last one read included.
-    let wanted = (start + column).checked_sub(1)?;
-    let mut walk = Walk { json: json.as_bytes(), at: 0, wanted, depth: 0, path: String::new(), found: None };
-    walk.value();
-    let (path, from, to) = walk.found?;
-    let shown: String = json.get(from..to)?.chars().take(AROUND).collect();
-    let more = if shown.len() < to - from { "…" } else { "" };
-    Some(format!("{} = {shown}{more}", path.trim_start_matches('.')))
-}
-
-/// Goes over a JSON text that is known to be one, until it has left the innermost member or element
-/// that `wanted` lies in.
-struct Walk<'a> {
-    json: &'a [u8],
-    at: usize,
-    wanted: usize,
-    depth: usize,
-    path: String,
-    found: Option<(String, usize, usize)>,
-}
-
-impl Walk<'_> {
-    fn peek(&mut self) -> u8 {
-        while self.json.get(self.at).is_some_and(u8::is_ascii_whitespace) {
-            self.at += 1;
-        }
-        self.json.get(self.at).copied().unwrap_or(b'}')
-    }
-
-    fn value(&mut self) {
-        match self.peek() {
-            b'{' => self.members(b'}', |walk, _| {
-                let from = walk.at;
-                walk.string();
-                let name = String::from_utf8_lossy(&walk.json[from..walk.at]).trim_matches('"').to_owned();
-                let key_end = walk.at;
-                walk.peek();
-                walk.at += 1;
-                (format!(".{name}"), key_end)
-            }),
-            b'[' => self.members(b']', |walk, i| (format!("[{i}]"), walk.at.saturating_sub(1))),
-            b'"' => self.string(),
-            _ => {
-                let end = |c: &u8| matches!(c, b',' | b'}' | b']') || c.is_ascii_whitespace();
-                let rest = self.json.get(self.at..).unwrap_or_default();
-                self.at += rest.iter().position(end).unwrap_or(rest.len());
-            }
-        }
-    }
-
-    /// What is between brackets. `step` reads up to the value and says what the path goes on with
-    /// and where the place of this member begins.
-    fn members(&mut self, close: u8, step: impl Fn(&mut Self, usize) -> (String, usize)) {
-        self.at += 1;
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            self.at = self.json.len();
-        }
-        for i in 0.. {
-            if self.peek() == close || self.at >= self.json.len() || self.found.is_some() {
-                break;
-            }
-            let (step, begin) = step(self, i);
-            let outer = self.path.len();
-            self.path += &step;
-            self.peek();
-            let from = self.at;
-            self.value();
-            if self.found.is_none() && (begin..self.at).contains(&self.wanted) {
-                self.found = Some((self.path.clone(), from, self.at));
-            }
-            self.path.truncate(outer);
-            if self.peek() == b',' {
-                self.at += 1;
-            }
-        }
-        self.depth -= 1;
-        self.at += 1;
-    }
-
-    fn string(&mut self) {
-        self.at += 1;
-        while let Some(c) = self.json.get(self.at) {
-            self.at += if *c == b'\\' { 2 } else { 1 };
-            if *c == b'"' {
-                return;
-            }
-        }
-    }
 }
 
 /// JSON laid out for people, its tokens as they are. What is not JSON is an error.
@@ -310,43 +213,6 @@ mod tests {
         let long = format!("[{}x]", "1,".repeat(500));
         assert!(super::check(&long).unwrap_err().len() < 300);
         assert!(super::check("").unwrap_err().contains("line 1 column 0"));
-    }
-
-    /// What serde complains about when it reads `text` as a `T`.
-    fn blamed<T: serde::de::DeserializeOwned>(text: &str) -> Option<String> {
-        let e = serde_json::from_str::<T>(text).err().unwrap();
-        value_at(text, e.line(), e.column())
-    }
-
-    #[test]
-    fn the_value_that_does_not_fit_is_found() {
-        #[derive(serde::Deserialize)]
-        #[allow(dead_code)]
-        struct Inner {
-            qty: u8,
-        }
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        #[allow(dead_code)]
-        struct Outer {
-            id: u8,
-            items: Vec<Inner>,
-        }
-        let check = |text: &str, expected: Option<&str>| assert_eq!(blamed::<Outer>(text).as_deref(), expected, "{text}");
-        check("{\"id\":\"x\",\"items\":[]}", Some("id = \"x\""));
-        check("{\"id\": {\"a\": 1},\"items\":[]}", Some("id = {\"a\": 1}"));
-        check("{\n \"id\" : 300 ,\"items\":[]}", Some("id = 300"));
-        check("{\"id\":1,\"items\":[{\"qty\":1},\n{\"qty\":true}]}", Some("items[1].qty = true"));
-        check("{\"id\":1,\"items\":[{\"qty\":1}, {}]}", Some("items[1] = {}"));
-        check("{\"id\":1,\"items\":[{\"qty\":1},7]}", Some("items[1] = 7"));
-        check("{\"id\":1,\"items\":[\"]\\\"\"]}", Some("items[0] = \"]\\\"\""));
-        check("{\"id\":1,\"items\":{}}", Some("items = {}"));
-        check("{\"id\":1}", None);
-        check("{\"id\":1,\"x\":2}", None);
-        assert_eq!(value_at("7", 1, 0), None);
-        assert_eq!(value_at("{}", 9, 9), None);
-        let deep = format!("{{\"a\":{}{}}}", "[".repeat(500_000), "]".repeat(500_000));
-        assert_eq!(value_at(&deep, 1, 500_000), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod find;
 mod json;
 mod output;
 mod provider;
+mod schema;
 mod text;
 
 use std::io::{ErrorKind, Write};
@@ -39,6 +40,7 @@ fn run(command: Command) -> Result<Output, Failure> {
     match command {
         Command::Print(text) => Ok(text.into()),
         Command::Describe(options) => on_a_runtime(describe::run(options)).map(Output::from),
+        Command::Schema(options) => on_a_runtime(schema::run(options)).map(Output::from),
         Command::Call(options) => on_a_runtime(call::run(options)).map(Output::from),
         Command::Compat(options) => on_a_runtime(compat::run(options)),
     }

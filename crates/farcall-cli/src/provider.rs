@@ -25,9 +25,14 @@ pub(crate) async fn describe(address: &str, timeout: Duration) -> Result<Descrip
 pub(crate) async fn with_schemas(meta: &DescribeClient, services: &[&ServiceInfo], timeout: Duration) -> Result<Vec<Service>, RpcError> {
     let mut described = Vec::with_capacity(services.len());
     for service in services {
-        described.push(Service::of(service, schemas(meta, service, timeout).await?));
+        described.push(with_its_schemas(meta, service, timeout).await?);
     }
     Ok(described)
+}
+
+/// One service with the schemas of its methods.
+pub(crate) async fn with_its_schemas(meta: &DescribeClient, service: &ServiceInfo, timeout: Duration) -> Result<Service, RpcError> {
+    Ok(Service::of(service, schemas(meta, service, timeout).await?))
 }
 
 /// None if the provider is too old to tell.

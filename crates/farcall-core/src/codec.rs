@@ -1,11 +1,12 @@
 //! Codecs: how a value becomes the body of a frame and back.
 //!
-//! A codec is chosen per service or per call by its [`CodecId`]. The default is [`Compact`]; [`Json`] is for
-//! gateways, consoles and types that have serde's derives only. Numbers of codecs that are not built yet are
-//! reserved here, so that a peer which asks for one is refused by name.
+//! A codec is chosen per service or per call by its [`CodecId`]. The default is [`Compact`]; JSON is for
+//! gateways, consoles and types that have serde's derives only; XDR is for programs whose data `rpcgen`
+//! describes, protobuf for those that have a `.proto` file.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -13,7 +14,14 @@ use serde::de::DeserializeOwned;
 
 use crate::compact;
 use crate::frame_bytes::with_frame;
-use crate::schema::TypeSchema;
+#[cfg(feature = "json")]
+use crate::json;
+use crate::messages::Messages;
+#[cfg(feature = "protobuf")]
+use crate::protobuf;
+use crate::schema::{Def, Ty, TypeSchema};
+#[cfg(feature = "xdr")]
+use crate::xdr;
 
 /// Steps of an error's path that are kept: deeper ones only make the text longer.
 const MAX_PATH: usize = 32;
@@ -26,11 +34,11 @@ pub enum CodecId {
     /// The compact positional codec, [`Compact`].
     #[default]
     Compact = 0,
-    /// JSON text, [`Json`].
+    /// JSON text, with the feature `json`, which is on unless turned off.
     Json = 1,
-    /// XDR (RFC 4506): reserved.
+    /// XDR (RFC 4506), with the feature `xdr`.
     Xdr = 2,
-    /// Protocol buffers: reserved.
+    /// Protocol buffers (proto3), with the feature `protobuf`.
     Protobuf = 3,
 }
 
@@ -61,7 +69,8 @@ impl CodecId {
         match self {
             CodecId::Compact => true,
             CodecId::Json => cfg!(feature = "json"),
-            CodecId::Xdr | CodecId::Protobuf => false,
+            CodecId::Xdr => cfg!(feature = "xdr"),
+            CodecId::Protobuf => cfg!(feature = "protobuf"),
         }
     }
 }
@@ -72,16 +81,54 @@ impl fmt::Display for CodecId {
     }
 }
 
-/// Turns values into bytes and back.
+/// Turns values into bytes and back. `shape` is asked only by codecs that need what serde does not tell.
 pub trait Codec {
     /// The codec's number on the wire.
     const ID: CodecId;
 
     /// Appends `value` to `out`. On error `out` is as it was.
-    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    fn encode_into<'s, T: Serialize + ?Sized>(
+        value: &T,
+        shape: impl FnOnce() -> Option<Shape<'s>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError>;
 
     /// Reads a value that takes up the whole frame.
-    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError>;
+    fn decode<'s, T: DeserializeOwned>(frame: &Bytes, shape: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError>;
+}
+
+/// What serde does not tell of a type: its schema, and what a codec has made of it before.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape<'s> {
+    root: &'s Ty,
+    defs: &'s [Def],
+    made: &'s Made,
+}
+
+/// What codecs make of a schema when they first use it, kept beside the schema.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    messages: OnceLock<Result<Messages, CodecError>>,
+}
+
+impl<'s> Shape<'s> {
+    /// A schema and what was made of this very schema.
+    pub fn new(schema: &'s TypeSchema, made: &'s Made) -> Shape<'s> {
+        Shape { root: &schema.root, defs: &schema.defs, made }
+    }
+
+    /// The type at a place of a tuple, and what was made of that.
+    pub fn part(self, place: usize, made: &'s Made) -> Option<Shape<'s>> {
+        match self.root {
+            Ty::Tuple(types) => types.get(place).map(|root| Shape { root, made, ..self }),
+            _ => None,
+        }
+    }
+
+    /// The schema as protobuf sees it, made at the first call.
+    pub fn messages(self) -> Result<&'s Messages, CodecError> {
+        self.made.messages.get_or_init(|| Messages::of_type(self.root, self.defs)).as_ref().map_err(CodecError::clone)
+    }
 }
 
 /// The compact codec, see [`crate::compact`].
@@ -92,17 +139,72 @@ impl Codec for Compact {
     const ID: CodecId = CodecId::Compact;
 
     #[inline]
-    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_into<'s, T: Serialize + ?Sized>(
+        value: &T,
+        _: impl FnOnce() -> Option<Shape<'s>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
         compact::encode_into(value, out)
     }
 
     #[inline]
-    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError> {
+    fn decode<'s, T: DeserializeOwned>(frame: &Bytes, _: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
         with_frame(frame, || compact::decode(frame))
     }
 }
 
-/// JSON text. Bytes travel as base64 strings.
+/// The XDR codec, see [`crate::xdr`].
+#[cfg(feature = "xdr")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Xdr;
+
+#[cfg(feature = "xdr")]
+impl Codec for Xdr {
+    const ID: CodecId = CodecId::Xdr;
+
+    fn encode_into<'s, T: Serialize + ?Sized>(
+        value: &T,
+        _: impl FnOnce() -> Option<Shape<'s>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        xdr::encode_into(value, out)
+    }
+
+    fn decode<'s, T: DeserializeOwned>(frame: &Bytes, _: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
+        with_frame(frame, || xdr::decode(frame))
+    }
+}
+
+/// The protobuf codec, see [`crate::protobuf`].
+#[cfg(feature = "protobuf")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Protobuf;
+
+#[cfg(feature = "protobuf")]
+impl Codec for Protobuf {
+    const ID: CodecId = CodecId::Protobuf;
+
+    fn encode_into<'s, T: Serialize + ?Sized>(
+        value: &T,
+        shape: impl FnOnce() -> Option<Shape<'s>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        protobuf::encode_into(value, shape().ok_or_else(no_shape)?.messages()?, out)
+    }
+
+    fn decode<'s, T: DeserializeOwned>(frame: &Bytes, shape: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
+        let messages = shape().ok_or_else(no_shape)?.messages()?;
+        with_frame(frame, || protobuf::decode(messages, frame))
+    }
+}
+
+#[cfg(feature = "protobuf")]
+#[cold]
+fn no_shape() -> CodecError {
+    CodecError::new("protobuf goes by numbers of fields, and the schema that has them is not known here")
+}
+
+/// The JSON codec, see [`crate::json`].
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;
@@ -111,51 +213,59 @@ pub struct Json;
 impl Codec for Json {
     const ID: CodecId = CodecId::Json;
 
-    fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        let start = out.len();
-        serde_json::to_writer(&mut *out, value).map_err(|error| {
-            out.truncate(start);
-            json_error(&error)
-        })
+    fn encode_into<'s, T: Serialize + ?Sized>(
+        value: &T,
+        _: impl FnOnce() -> Option<Shape<'s>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        json::encode_into(value, out)
     }
 
-    fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, CodecError> {
-        serde_json::from_slice(frame).map_err(|error| json_error(&error))
+    fn decode<'s, T: DeserializeOwned>(frame: &Bytes, _: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
+        json::decode(frame)
     }
-}
-
-/// serde_json's text ends with "at line 1 column 7", which is where to look.
-#[cfg(feature = "json")]
-#[cold]
-fn json_error(error: &serde_json::Error) -> CodecError {
-    CodecError::new(format!("JSON: {error}"))
 }
 
 /// Appends `value` to `out` in the codec `id`. On error `out` is as it was.
 #[inline]
-pub fn encode_into<T: Serialize + ?Sized>(id: CodecId, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+pub fn encode_into<'s, T: Serialize + ?Sized>(
+    id: CodecId,
+    value: &T,
+    shape: impl FnOnce() -> Option<Shape<'s>>,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
     match id {
-        CodecId::Compact => Compact::encode_into(value, out),
+        CodecId::Compact => Compact::encode_into(value, shape, out),
         #[cfg(feature = "json")]
-        CodecId::Json => Json::encode_into(value, out),
+        CodecId::Json => Json::encode_into(value, shape, out),
+        #[cfg(feature = "xdr")]
+        CodecId::Xdr => Xdr::encode_into(value, shape, out),
+        #[cfg(feature = "protobuf")]
+        CodecId::Protobuf => Protobuf::encode_into(value, shape, out),
+        #[allow(unreachable_patterns, reason = "with all features there is no other")]
         _ => Err(unavailable(id)),
     }
 }
 
 /// Reads a value of the codec `id` that takes up the whole frame.
 #[inline]
-pub fn decode<T: DeserializeOwned>(id: CodecId, frame: &Bytes) -> Result<T, CodecError> {
+pub fn decode<'s, T: DeserializeOwned>(id: CodecId, frame: &Bytes, shape: impl FnOnce() -> Option<Shape<'s>>) -> Result<T, CodecError> {
     match id {
-        CodecId::Compact => Compact::decode(frame),
+        CodecId::Compact => Compact::decode(frame, shape),
         #[cfg(feature = "json")]
-        CodecId::Json => Json::decode(frame),
+        CodecId::Json => Json::decode(frame, shape),
+        #[cfg(feature = "xdr")]
+        CodecId::Xdr => Xdr::decode(frame, shape),
+        #[cfg(feature = "protobuf")]
+        CodecId::Protobuf => Protobuf::decode(frame, shape),
+        #[allow(unreachable_patterns, reason = "with all features there is no other")]
         _ => Err(unavailable(id)),
     }
 }
 
 #[cold]
 fn unavailable(id: CodecId) -> CodecError {
-    CodecError::new(format!("the codec `{id}` is not built into this program"))
+    CodecError::new(format!("the codec `{id}` is not built into this program: turn on the feature `{id}` of farcall"))
 }
 
 /// Why a value could not be encoded or decoded: what is wrong and at which field.
@@ -303,20 +413,21 @@ mod tests {
         assert_eq!(known, [(0, "compact"), (1, "json"), (2, "xdr"), (3, "protobuf")]);
     }
 
+    #[cfg(feature = "protobuf")]
     #[test]
-    fn a_reserved_codec_is_refused_by_name() {
-        let error = encode_into(CodecId::Xdr, &1u8, &mut Vec::new()).unwrap_err();
-        assert_eq!(error.to_string(), "the codec `xdr` is not built into this program");
-        assert!(decode::<u8>(CodecId::Protobuf, &Bytes::new()).is_err());
+    fn protobuf_without_a_schema_is_refused() {
+        let error = encode_into(CodecId::Protobuf, &1u8, || None, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("the schema that has them is not known"), "{error}");
+        assert!(decode::<u8>(CodecId::Protobuf, &Bytes::new(), || None).is_err());
     }
 
     #[cfg(feature = "json")]
     #[test]
     fn json_says_where() {
-        let error = Json::decode::<Vec<u8>>(&Bytes::from_static(b"[1, 300]")).unwrap_err();
-        assert_eq!(error.to_string(), "JSON: invalid value: integer `300`, expected u8 at line 1 column 7");
+        let error = Json::decode::<Vec<u8>>(&Bytes::from_static(b"[1, 300]"), || None).unwrap_err();
+        assert_eq!(error.to_string(), "[1]: invalid value: integer `300`, expected u8 at line 1 column 7");
         let mut out = vec![1];
-        assert!(Json::encode_into(&std::collections::BTreeMap::from([((1, 2), 3)]), &mut out).is_err());
+        assert!(Json::encode_into(&std::collections::BTreeMap::from([((1, 2), 3)]), || None, &mut out).is_err());
         assert_eq!(out, [1]);
     }
 }

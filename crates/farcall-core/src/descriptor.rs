@@ -3,6 +3,7 @@
 //! `#[farcall::service]` makes one [`ServiceDescriptor`] per trait. The method table, `farcall
 //! describe` and the doors to other protocols read it; nobody else needs to know the trait.
 
+use crate::codec::{Made, Shape};
 use crate::schema::{Fingerprint, Schema, SchemaBuilder, Ty, TypeSchema};
 
 /// A service: what the trait says.
@@ -45,6 +46,20 @@ pub struct MethodDescriptor {
     pub traits: MethodTraits,
     /// Fingerprints of arguments, result and error (the unit type's where there is none).
     pub prints: Prints,
+    /// What codecs have made of the schemas so far.
+    pub made: MadeOf,
+}
+
+/// What codecs have made of a method's schemas so far: nothing at first.
+#[derive(Debug, Clone, Default)]
+pub struct MadeOf {
+    args: Made,
+    args_item: Made,
+    args_stream_error: Made,
+    result: Made,
+    result_item: Made,
+    result_stream_error: Made,
+    error: Made,
 }
 
 /// What may be done with a call of a method.
@@ -104,7 +119,52 @@ impl MethodDescriptor {
             result,
             error,
             traits,
+            made: MadeOf::default(),
         }
+    }
+
+    /// The arguments, for codecs that go by schema; without the stream behind them.
+    pub fn args_shape(&self) -> Option<Shape<'_>> {
+        let all = Shape::new(&self.args, &self.made.args);
+        if self.traits.args_stream { all.part(0, &self.made.args) } else { Some(all) }
+    }
+
+    /// An item of the stream behind the arguments.
+    pub fn args_item_shape(&self) -> Option<Shape<'_>> {
+        self.args_stream_shape()?.part(0, &self.made.args_item)
+    }
+
+    /// The error that the stream behind the arguments may end with.
+    pub fn args_stream_error_shape(&self) -> Option<Shape<'_>> {
+        self.args_stream_shape()?.part(1, &self.made.args_stream_error)
+    }
+
+    fn args_stream_shape(&self) -> Option<Shape<'_>> {
+        if self.traits.args_stream { Shape::new(&self.args, &self.made.args).part(1, &self.made.args_item) } else { None }
+    }
+
+    /// The result, for codecs that go by schema, if it is no stream.
+    pub fn result_shape(&self) -> Option<Shape<'_>> {
+        (!self.traits.result_stream).then(|| Shape::new(&self.result, &self.made.result))
+    }
+
+    /// An item of the stream that is the result.
+    pub fn result_item_shape(&self) -> Option<Shape<'_>> {
+        self.result_stream_shape()?.part(0, &self.made.result_item)
+    }
+
+    /// The error that the stream may end with that is the result.
+    pub fn result_stream_error_shape(&self) -> Option<Shape<'_>> {
+        self.result_stream_shape()?.part(1, &self.made.result_stream_error)
+    }
+
+    fn result_stream_shape(&self) -> Option<Shape<'_>> {
+        self.traits.result_stream.then(|| Shape::new(&self.result, &self.made.result))
+    }
+
+    /// The application error, for codecs that go by schema.
+    pub fn error_shape(&self) -> Option<Shape<'_>> {
+        self.error.as_ref().map(|error| Shape::new(error, &self.made.error))
     }
 }
 

@@ -11,14 +11,26 @@ pub mod compat;
 pub mod descriptor;
 pub mod endpoint;
 pub mod error;
+pub mod export;
 pub mod frame_bytes;
+#[cfg(feature = "json")]
+pub mod json;
 pub mod limits;
+pub mod messages;
 pub mod metadata;
 pub mod plan;
+#[cfg(feature = "protobuf")]
+pub mod protobuf;
 pub mod schema;
+#[cfg(feature = "xdr")]
+pub mod xdr;
 
 #[cfg(feature = "json")]
 pub use codec::Json;
+#[cfg(feature = "protobuf")]
+pub use codec::Protobuf;
+#[cfg(feature = "xdr")]
+pub use codec::Xdr;
 pub use codec::{Codec, CodecError, CodecId, Compact};
 pub use descriptor::{MethodDescriptor, MethodTraits, Prints, ServiceDescriptor};
 pub use endpoint::{Address, Endpoint};

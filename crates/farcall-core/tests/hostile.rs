@@ -121,7 +121,7 @@ fn mutants_are_read_or_refused() {
     let mut read = 0;
     for seed in 0..20_000 {
         let mutant = mutant(&bytes, seed);
-        if let Ok(value) = Compact::decode::<Order>(&mutant.into()) {
+        if let Ok(value) = Compact::decode::<Order>(&mutant.into(), || None) {
             let again = encode(&value).unwrap();
             let value_again = decode::<Order>(&again).unwrap();
             assert_eq!(encode(&value_again).unwrap(), again, "seed {seed}");
@@ -214,7 +214,7 @@ fn deep_nesting_is_refused() {
         refused::<Expr>(&vec![1; 1 << 20], "deeper than 128");
         refused::<Expr>(&vec![2; 1 << 20], "deeper than 128");
         refused::<Expr>(&vec![3; 1 << 20], "deeper than 128");
-        assert!(Json::decode::<Tree>(&vec![b'['; 1 << 20].into()).is_err());
+        assert!(Json::decode::<Tree>(&vec![b'['; 1 << 20].into(), || None).is_err());
     });
 }
 

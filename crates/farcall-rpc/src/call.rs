@@ -17,7 +17,7 @@ use crate::channel::{Channel, Place, Wish};
 use crate::connection::{Bound, Connection, RoomPlace, Started};
 use crate::context::{Scoped, inherited};
 use crate::keys::{Attempt, Key};
-use crate::method::{Form, Method, Unformed, Upload};
+use crate::method::{Form, ItemShapes, Method, Unformed, Upload, args_shape, error_shape, result_shape};
 use crate::observer::{Ended, Outcome, Side};
 use crate::stream::{Pump, Received};
 use crate::{runtime, scratch};
@@ -63,7 +63,7 @@ enum Deadline {
 struct Extra {
     metadata: Metadata,
     trace: Option<Trace>,
-    codec: CodecId,
+    codec: Option<CodecId>,
     key: Option<Key>,
     /// With the key, on its way.
     attempt: Option<Attempt>,
@@ -73,9 +73,9 @@ struct Extra {
 }
 
 impl Extra {
-    fn options(&self) -> CallOptions {
+    fn options(&self, codec: CodecId) -> CallOptions {
         let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone());
-        CallOptions { metadata, trace: self.trace, codec: self.codec, ..CallOptions::default() }
+        CallOptions { metadata, trace: self.trace, codec, ..CallOptions::default() }
     }
 }
 
@@ -141,9 +141,10 @@ impl<M: Method> Call<M> {
         self
     }
 
-    /// Encodes arguments and result in another codec than the compact one.
+    /// Encodes arguments and result in this codec instead of the client's, which is the compact one unless it was
+    /// connected with another.
     pub fn codec(mut self, codec: CodecId) -> Self {
-        self.extra.get_or_insert_default().codec = codec;
+        self.extra.get_or_insert_default().codec = Some(codec);
         self
     }
 
@@ -258,7 +259,7 @@ impl<M: Method> Call<M> {
         let (codec, options) = self.options(trace)?;
         let mut body = Vec::new();
         if let Some(args) = self.args.take() {
-            codec::encode_into(codec, &args, &mut body).map_err(unencodable)?;
+            codec::encode_into(codec, &args, args_shape::<M>, &mut body).map_err(unencodable)?;
         }
         let body = Bytes::from(body);
         let since = Instant::now();
@@ -276,7 +277,7 @@ impl<M: Method> Call<M> {
             }))
         };
         self.state = waiting();
-        let extra = (codec != CodecId::Compact).then(|| Box::new(Extra { codec, ..Extra::default() }));
+        let extra = (codec != self.channel.default_codec()).then(|| Box::new(Extra { codec: Some(codec), ..Extra::default() }));
         Ok(Some(Call {
             channel: self.channel.clone(),
             args: None,
@@ -288,8 +289,15 @@ impl<M: Method> Call<M> {
         }))
     }
 
+    #[inline]
     fn codec_id(&self) -> CodecId {
-        self.extra.as_ref().map_or(CodecId::Compact, |e| e.codec)
+        self.extra.as_ref().and_then(|e| e.codec).unwrap_or_else(|| self.channel.default_codec())
+    }
+
+    /// The unit of a one-way call does not come from the provider: it is nothing, as in the compact codec.
+    #[inline]
+    fn answer_codec(&self) -> CodecId {
+        if M::ONEWAY { CodecId::Compact } else { self.codec_id() }
     }
 
     /// Time for the call, what it inherits included.
@@ -331,7 +339,7 @@ impl<M: Method> Call<M> {
         }
         let (codec, options) = self.options(trace)?;
         let mut buffer = scratch::take();
-        if let Err(e) = codec::encode_into(codec, &args, &mut buffer) {
+        if let Err(e) = codec::encode_into(codec, &args, args_shape::<M>, &mut buffer) {
             scratch::give(buffer);
             return Err(unencodable(e));
         }
@@ -366,17 +374,18 @@ impl<M: Method> Call<M> {
     }
 
     fn options(&mut self, inherited: Option<Trace>) -> Result<(CodecId, Vec<u8>), RpcError> {
+        let codec = self.codec_id();
         let Some(extra) = &mut self.extra else {
-            return match inherited {
-                None => Ok((CodecId::Compact, Vec::new())),
-                trace => Ok((CodecId::Compact, CallOptions { trace, ..CallOptions::default() }.encode())),
+            return match (inherited, codec) {
+                (None, CodecId::Compact) => Ok((codec, Vec::new())),
+                (trace, codec) => Ok((codec, CallOptions { trace, codec, ..CallOptions::default() }.encode())),
             };
         };
         if let Some(e) = extra.invalid.take() {
             return Err(e);
         }
         extra.trace = extra.trace.or(inherited);
-        Ok((extra.codec, extra.options().encode()))
+        Ok((codec, extra.options(codec).encode()))
     }
 
     /// Gives the request to a connection.
@@ -406,7 +415,7 @@ impl<M: Method> Call<M> {
         room: &mut Option<RoomPlace>,
     ) -> Result<Queued, RpcError> {
         let (attempt, key) = key.attempt(Some(&connection.inner.peer))?;
-        let base = self.extra.as_ref().map(|extra| extra.options()).unwrap_or_default();
+        let base = self.extra.as_ref().map(|extra| extra.options(self.codec_id())).unwrap_or_default();
         let options = CallOptions { key: Some(key), ..base }.encode();
         let queued = self.hand_over(connection, Start { options: &options, ..start }, waker, room);
         match (&queued, &mut self.extra) {
@@ -450,7 +459,7 @@ impl<M: Method> Call<M> {
     /// Starts sending the stream of arguments.
     #[cold]
     fn send_stream(&mut self, connection: &Connection, to: Sender) {
-        if let Some(stream) = self.up.take().and_then(|up| up.outgoing(self.codec_id())) {
+        if let Some(stream) = self.up.take().and_then(|up| up.outgoing(self.codec_id(), ItemShapes::of_args::<M>())) {
             let pump = Pump::new(Arc::clone(&connection.inner), to, stream.0);
             let context = crate::Context { expires: None, ..crate::context() };
             runtime::handle().spawn(Scoped { context, future: Box::pin(pump) });
@@ -535,12 +544,12 @@ impl<M: Method> Call<M> {
             Err(RpcError::new(Code::Internal, why).with_stage(Stage::Result).with_method(name::<M>()).into())
         };
         match answer {
-            Answer::Ok(body) => match codec::decode::<Unformed<M::Out, M::Form>>(self.codec_id(), &body) {
+            Answer::Ok(body) => match codec::decode::<Unformed<M::Out, M::Form>>(self.answer_codec(), &body, result_shape::<M>) {
                 Ok(out) => Ok(out.0),
                 Err(e) if M::ONEWAY => undecodable("unit of a one-way call", e),
                 Err(e) => undecodable("result", e),
             },
-            Answer::AppError(body) => match codec::decode::<M::Err>(self.codec_id(), &body) {
+            Answer::AppError(body) => match codec::decode::<M::Err>(self.answer_codec(), &body, error_shape::<M>) {
                 Ok(error) => Err(error.lift()),
                 Err(e) => undecodable("error", e),
             },
@@ -554,7 +563,8 @@ impl<M: Method> Call<M> {
     fn receive(&self, at: Receiver, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
         let stream = connection.and_then(|connection| {
             let (inner, codec) = (Arc::clone(&connection.inner), self.codec_id());
-            M::Form::incoming(Received { inner, connection: Some(connection), at, codec, method: name::<M>() })
+            let received = Received { inner, connection: Some(connection), at, codec, method: name::<M>() };
+            M::Form::incoming(received, ItemShapes::of_result::<M>())
         });
         stream.ok_or_else(|| RpcError::new(Code::Internal, "a stream came back for a method that has none").with_method(name::<M>()).into())
     }

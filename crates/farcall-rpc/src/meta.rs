@@ -3,6 +3,7 @@
 //! The commands of `farcall` are clients of it, and an example of `#[farcall::service]` inside a
 //! crate below the facade.
 
+use farcall_core::descriptor::MadeOf;
 use farcall_core::schema::TypeSchema;
 use farcall_core::{Code, Fingerprint, MethodDescriptor, MethodTraits, Prints, Reply, RpcError, ServiceDescriptor, data};
 
@@ -196,6 +197,7 @@ impl MethodInfo {
                 result: Fingerprint(self.result_print),
                 error: Fingerprint(self.error_print),
             },
+            made: MadeOf::default(),
         }
     }
 }

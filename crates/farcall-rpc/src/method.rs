@@ -7,8 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use farcall_core::codec::Shape;
 use farcall_core::schema::{SchemaBuilder, Ty};
-use farcall_core::{Code, CodecId, Fault, Reply, RpcError, Schema, ServiceDescriptor};
+use farcall_core::{Code, CodecId, Fault, MethodDescriptor, Reply, RpcError, Schema, ServiceDescriptor};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserializer, Serialize, Serializer};
@@ -48,6 +49,51 @@ pub trait Method: Send + Sync + 'static {
     /// Calls a provider in this process.
     #[doc(hidden)]
     fn local(target: &LocalTarget, args: Self::Args, up: Self::Up) -> BoxFuture<'static, Reply<Self::Out, Self::Err>>;
+}
+
+fn descriptor<M: Method>() -> Option<&'static MethodDescriptor> {
+    M::service().methods.get(M::INDEX as usize)
+}
+
+/// What a codec may ask of the arguments' type.
+pub(crate) fn args_shape<M: Method>() -> Option<Shape<'static>> {
+    descriptor::<M>().and_then(MethodDescriptor::args_shape)
+}
+
+/// What a codec may ask of the result's type.
+pub(crate) fn result_shape<M: Method>() -> Option<Shape<'static>> {
+    descriptor::<M>().and_then(MethodDescriptor::result_shape)
+}
+
+/// What a codec may ask of the application error's type.
+pub(crate) fn error_shape<M: Method>() -> Option<Shape<'static>> {
+    descriptor::<M>().and_then(MethodDescriptor::error_shape)
+}
+
+/// What a codec may ask of the types of a stream.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct ItemShapes {
+    pub(crate) item: fn() -> Option<Shape<'static>>,
+    pub(crate) error: fn() -> Option<Shape<'static>>,
+}
+
+impl ItemShapes {
+    /// Of the stream behind the arguments.
+    pub(crate) fn of_args<M: Method>() -> ItemShapes {
+        ItemShapes {
+            item: || descriptor::<M>().and_then(MethodDescriptor::args_item_shape),
+            error: || descriptor::<M>().and_then(MethodDescriptor::args_stream_error_shape),
+        }
+    }
+
+    /// Of the stream that is the result.
+    pub(crate) fn of_result<M: Method>() -> ItemShapes {
+        ItemShapes {
+            item: || descriptor::<M>().and_then(MethodDescriptor::result_item_shape),
+            error: || descriptor::<M>().and_then(MethodDescriptor::result_stream_error_shape),
+        }
+    }
 }
 
 /// A method that may run twice: `#[farcall(idempotent)]`.
@@ -91,10 +137,10 @@ pub trait Form<T>: 'static {
     /// It is not a value but a stream: [`outgoing`](Form::outgoing) and [`incoming`](Form::incoming)
     /// carry it.
     const STREAM: bool = false;
-    fn outgoing(_: T, _: CodecId) -> Option<Outgoing> {
+    fn outgoing(_: T, _: CodecId, _: ItemShapes) -> Option<Outgoing> {
         None
     }
-    fn incoming(_: Received) -> Option<T> {
+    fn incoming(_: Received, _: ItemShapes) -> Option<T> {
         None
     }
     /// As the other side of a call in this process gets it.
@@ -164,11 +210,11 @@ where
     F: Form<T>,
 {
     const STREAM: bool = true;
-    fn outgoing(stream: Streaming<T, E>, codec: CodecId) -> Option<Outgoing> {
-        Some(Outgoing(Box::new(Encoded::<T, E, F>::new(stream, codec))))
+    fn outgoing(stream: Streaming<T, E>, codec: CodecId, shapes: ItemShapes) -> Option<Outgoing> {
+        Some(Outgoing(Box::new(Encoded::<T, E, F>::new(stream, codec, shapes))))
     }
-    fn incoming(received: Received) -> Option<Streaming<T, E>> {
-        Some(received.into_streaming::<T, E, F>())
+    fn incoming(received: Received, shapes: ItemShapes) -> Option<Streaming<T, E>> {
+        Some(received.into_streaming::<T, E, F>(shapes))
     }
     fn local(stream: Streaming<T, E>, context: &Context) -> Streaming<T, E> {
         stream.produced_in(context.clone())
@@ -189,14 +235,14 @@ pub struct Outgoing(pub(crate) Box<dyn Items>);
 #[doc(hidden)]
 pub trait Upload: Send + 'static {
     const STREAM: bool;
-    fn outgoing(self, codec: CodecId) -> Option<Outgoing>;
+    fn outgoing(self, codec: CodecId, shapes: ItemShapes) -> Option<Outgoing>;
     /// As a provider in this process gets it.
     fn local(self, context: &Context) -> Self;
 }
 
 impl Upload for () {
     const STREAM: bool = false;
-    fn outgoing(self, _: CodecId) -> Option<Outgoing> {
+    fn outgoing(self, _: CodecId, _: ItemShapes) -> Option<Outgoing> {
         None
     }
     fn local(self, _: &Context) {}
@@ -220,8 +266,8 @@ impl<S, F> StreamArg<S, F> {
 
 impl<S: Send + 'static, F: Form<S>> Upload for StreamArg<S, F> {
     const STREAM: bool = true;
-    fn outgoing(self, codec: CodecId) -> Option<Outgoing> {
-        F::outgoing(self.stream, codec)
+    fn outgoing(self, codec: CodecId, shapes: ItemShapes) -> Option<Outgoing> {
+        F::outgoing(self.stream, codec, shapes)
     }
     fn local(self, context: &Context) -> Self {
         StreamArg::new(F::local(self.stream, context))

@@ -12,13 +12,14 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use farcall_core::codec::Shape;
 use farcall_core::{Certainty, Code, CodecId, Fault, Reply, RpcError, ServiceDescriptor, Stage, codec};
 use farcall_wire::{Failure, HEADER, WHOLE, begin_reply, end_reply, status};
 use serde::Serialize;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::context::{Aside, Current, Finish, with_current};
-use crate::method::{Form, Formed, Method};
+use crate::method::{Form, Formed, ItemShapes, Method, args_shape, error_shape, result_shape};
 use crate::stream::Received;
 
 /// A service that can be served. The macro implements it for `…Server<P>`.
@@ -68,14 +69,14 @@ impl Incoming {
     /// Decodes the arguments.
     #[inline]
     pub fn args<M: Method>(&self) -> Result<M::Args, RpcError> {
-        codec::decode(self.codec, &self.body.take()).map_err(|e| bad_args::<M>(&e))
+        codec::decode(self.codec, &self.body.take(), args_shape::<M>).map_err(|e| bad_args::<M>(&e))
     }
 
-    /// The stream of arguments, in the form `F`.
-    pub fn stream<S, F: Form<S>>(&self) -> Result<S, RpcError> {
+    /// The stream of `M`'s arguments, in the form `F`.
+    pub fn stream<M: Method, S, F: Form<S>>(&self) -> Result<S, RpcError> {
         let received = self.stream.take();
         let missing = || RpcError::not_executed(Code::Internal, "the call has no stream of arguments");
-        received.and_then(|received| F::incoming(*received)).ok_or_else(missing)
+        received.and_then(|received| F::incoming(*received, ItemShapes::of_args::<M>())).ok_or_else(missing)
     }
 
     /// Answers with what the handler returned.
@@ -84,16 +85,16 @@ impl Incoming {
         match reply {
             Ok(out) if M::Form::STREAM => self.answer_stream::<M>(out),
             Ok(out) if self.answer_segment::<M>(&out) => {}
-            Ok(out) => self.write(status::OK, Finish::Ok, &Formed::<M::Out, M::Form>(&out, PhantomData)),
+            Ok(out) => self.write(status::OK, Finish::Ok, &Formed::<M::Out, M::Form>(&out, PhantomData), result_shape::<M>),
             Err(error) => match M::Err::split(error) {
-                Ok(app) => self.write(status::APP_ERROR, Finish::AppError, &app),
+                Ok(app) => self.write(status::APP_ERROR, Finish::AppError, &app, error_shape::<M>),
                 Err(e) => self.fail(&from_handler(e)),
             },
         }
     }
 
     #[inline]
-    fn write<T: Serialize>(&self, status: u16, finish: Finish, value: &T) {
+    fn write<T: Serialize>(&self, status: u16, finish: Finish, value: &T, shape: fn() -> Option<Shape<'static>>) {
         if self.oneway {
             return with_current(|c| c.finish = Some(finish));
         }
@@ -101,7 +102,7 @@ impl Incoming {
         let mut lent = Lent::take();
         let start = begin_reply(&mut lent.replies, self.id, status);
         let body = lent.replies.len();
-        let encoded = codec::encode_into(self.codec, value, &mut lent.replies);
+        let encoded = codec::encode_into(self.codec, value, shape, &mut lent.replies);
         let len = lent.replies.len() - body;
         let failed = match encoded {
             Ok(()) if len <= self.max_reply => None,
@@ -145,7 +146,7 @@ impl Incoming {
 
     #[cold]
     fn answer_stream<M: Method>(&self, out: M::Out) {
-        let Some(stream) = M::Form::outgoing(out, self.codec) else { return };
+        let Some(stream) = M::Form::outgoing(out, self.codec, ItemShapes::of_result::<M>()) else { return };
         with_current(|c| (c.aside, c.finish) = (Some(Box::new(Aside::Stream(stream))), Some(Finish::Ok)));
     }
 

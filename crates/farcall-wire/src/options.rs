@@ -278,10 +278,12 @@ mod tests {
 
     #[test]
     fn a_codec_that_cannot_answer_is_refused_by_name() {
-        for (value, said) in [(&[2][..], "`xdr` is not built"), (&[3], "`protobuf` is not built"), (&[9], "codec number 9")] {
-            let e = refused(&[(tag::CODEC, value)]);
-            assert!(e.message().contains(said) && e.code() == Code::Unimplemented, "{e}");
+        for codec in [CodecId::Xdr, CodecId::Protobuf].into_iter().filter(|codec| !codec.is_available()) {
+            let e = refused(&[(tag::CODEC, &[codec as u8])]);
+            assert!(e.message().contains(&format!("`{codec}` is not built")) && e.code() == Code::Unimplemented, "{e}");
         }
+        let e = refused(&[(tag::CODEC, &[9])]);
+        assert!(e.message().contains("codec number 9") && e.code() == Code::Unimplemented, "{e}");
         assert_eq!(refused(&[(tag::CODEC, &[])]).code(), Code::InvalidArgument);
     }
 

@@ -55,7 +55,7 @@ use crate::data;
 
 pub(crate) use check::short;
 pub use check::{MAX_DEFS, MAX_NAME, MAX_NODES, MAX_TY_DEPTH, SchemaError};
-pub(crate) use show::short_type_name;
+pub(crate) use show::{short_type_name, type_name};
 
 /// A type that can describe itself: what `#[data]` and `derive(Schema)` implement.
 #[diagnostic::on_unimplemented(

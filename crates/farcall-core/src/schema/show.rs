@@ -12,12 +12,16 @@ impl TypeSchema {
 
     /// All definitions as Rust would write them, with their docs.
     pub fn describe(&self) -> String {
-        let defs: Vec<String> = self.defs.iter().map(|def| describe_def(def, &self.defs)).collect();
-        defs.join("\n")
+        self.describe_each().collect::<Vec<_>>().join("\n")
+    }
+
+    /// The same one by one, in the order of the definitions.
+    pub fn describe_each(&self) -> impl Iterator<Item = String> {
+        self.defs.iter().map(|def| describe_def(def, &self.defs))
     }
 }
 
-pub(super) fn type_name(ty: &Ty, defs: &[Def]) -> String {
+pub(crate) fn type_name(ty: &Ty, defs: &[Def]) -> String {
     let mut name = String::new();
     // A string takes all that is written.
     let _ = write_type(&mut name, ty, defs);

@@ -439,7 +439,7 @@ fn server(service: &Service) -> TokenStream {
             Some((ident, items)) => {
                 let (ty, form) = (&items.ty, stream_form(root, items));
                 quote! {
-                    match #call.stream::<#ty, #form>() {
+                    match #call.stream::<#marker, #ty, #form>() {
                         ::core::result::Result::Ok(#ident) => { #reply }
                         ::core::result::Result::Err(error) => #call.fail(&error),
                     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_core::limits::MAX_CONNECTIONS;
-use farcall_core::{Code, Limits, RpcError};
+use farcall_core::{Code, CodecId, Limits, RpcError};
 
 use super::{Channel, Config};
 use crate::method::BoxFuture;
@@ -59,6 +59,12 @@ impl<C: From<Channel> + 'static> Connect<C> {
     /// several connections do not keep their order.
     pub fn connections(mut self, connections: usize) -> Self {
         self.config.connections = connections;
+        self
+    }
+
+    /// The codec of calls that choose none. Default [`CodecId::Compact`].
+    pub fn default_codec(mut self, codec: CodecId) -> Self {
+        self.config.codec = codec;
         self
     }
 

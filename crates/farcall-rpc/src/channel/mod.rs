@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use farcall_core::error::display_duration;
-use farcall_core::{Code, Limits, RpcError, Stage};
+use farcall_core::{Code, CodecId, Limits, RpcError, Stage};
 use farcall_transport::Io;
 
 pub use self::connect::Connect;
@@ -56,6 +56,7 @@ impl Remote {
 
 struct Config {
     limits: Limits,
+    codec: CodecId,
     observers: Vec<Arc<dyn Observer>>,
     /// The most connections it has at a time.
     connections: usize,
@@ -63,7 +64,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { limits: Limits::default(), observers: Vec::new(), connections: 1 }
+        Config { limits: Limits::default(), codec: CodecId::default(), observers: Vec::new(), connections: 1 }
     }
 }
 
@@ -102,6 +103,12 @@ impl Channel {
     /// The deadline of calls that set and inherit none.
     pub fn default_deadline(&self) -> Option<Duration> {
         self.0.config.limits.default_deadline
+    }
+
+    /// The codec of calls that choose none.
+    #[inline]
+    pub fn default_codec(&self) -> CodecId {
+        self.0.config.codec
     }
 
     /// Who is at the other end; `None` while there is no connection.

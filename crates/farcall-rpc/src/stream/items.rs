@@ -10,7 +10,7 @@ use futures_core::Stream;
 use serde::Serialize;
 
 use super::Streaming;
-use crate::method::{Form, Formed};
+use crate::method::{Form, Formed, ItemShapes};
 
 /// What an item's encoding came to.
 pub(crate) enum Produced {
@@ -34,12 +34,13 @@ pub(crate) trait Items: Send {
 pub(crate) struct Encoded<T, E: Fault, F> {
     stream: Streaming<T, E>,
     codec: CodecId,
+    shapes: ItemShapes,
     form: PhantomData<fn() -> F>,
 }
 
 impl<T, E: Fault, F> Encoded<T, E, F> {
-    pub(crate) fn new(stream: Streaming<T, E>, codec: CodecId) -> Self {
-        Encoded { stream, codec, form: PhantomData }
+    pub(crate) fn new(stream: Streaming<T, E>, codec: CodecId, shapes: ItemShapes) -> Self {
+        Encoded { stream, codec, shapes, form: PhantomData }
     }
 }
 
@@ -59,7 +60,7 @@ where
                     *tail = bytes;
                     return Poll::Ready(Produced::Item);
                 }
-                match codec::encode_into(self.codec, &Formed::<T, F>(&item, PhantomData), head) {
+                match codec::encode_into(self.codec, &Formed::<T, F>(&item, PhantomData), self.shapes.item, head) {
                     Ok(()) => Produced::Item,
                     Err(e) => Produced::Failed(RpcError::new(Code::Internal, format!("a stream item cannot be encoded: {e}"))),
                 }
@@ -68,7 +69,7 @@ where
             Some(Err(error)) => match E::split(error) {
                 Ok(app) => {
                     let mut bytes = Vec::new();
-                    match codec::encode_into(self.codec, &app, &mut bytes) {
+                    match codec::encode_into(self.codec, &app, self.shapes.error, &mut bytes) {
                         Ok(()) => Produced::AppError(bytes),
                         Err(e) => Produced::Failed(RpcError::new(Code::Internal, format!("a stream's error cannot be encoded: {e}"))),
                     }

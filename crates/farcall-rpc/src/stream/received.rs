@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::Streaming;
 use crate::connection::{Connection, Inner};
-use crate::method::{Form, Unformed};
+use crate::method::{Form, ItemShapes, Unformed};
 
 /// A stream that comes from the peer, without its types. Dropped, it tells the peer to stop.
 #[doc(hidden)]
@@ -38,13 +38,13 @@ impl Received {
     }
 
     /// With its types.
-    pub(crate) fn into_streaming<T, E, F>(self) -> Streaming<T, E>
+    pub(crate) fn into_streaming<T, E, F>(self, shapes: ItemShapes) -> Streaming<T, E>
     where
         T: Send + 'static,
         E: Fault<Error: Send> + DeserializeOwned + 'static,
         F: Form<T>,
     {
-        Streaming::new(Decoded::<T, E, F> { received: self, item: PhantomData, form: PhantomData })
+        Streaming::new(Decoded::<T, E, F> { received: self, shapes, item: PhantomData, form: PhantomData })
     }
 }
 
@@ -58,6 +58,7 @@ impl Drop for Received {
 
 struct Decoded<T, E, F> {
     received: Received,
+    shapes: ItemShapes,
     item: PhantomData<fn() -> (T, E)>,
     form: PhantomData<fn() -> F>,
 }
@@ -72,18 +73,18 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let item = ready!(self.received.poll_item(cx));
         let Received { codec, method, .. } = &self.received;
-        let codec = *codec;
+        let (codec, shapes) = (*codec, self.shapes);
         let undecodable = |what: &str, e: farcall_core::CodecError| {
             let error = RpcError::new(Code::DataLoss, format!("{what} cannot be decoded: {e}"));
             error.with_stage(Stage::Decode).with_method(method.as_str())
         };
         Poll::Ready(match item {
-            Item::Item(bytes) => Some(match codec::decode::<Unformed<T, F>>(codec, &bytes) {
+            Item::Item(bytes) => Some(match codec::decode::<Unformed<T, F>>(codec, &bytes, shapes.item) {
                 Ok(item) => Ok(item.0),
                 Err(e) => Err(undecodable("a stream item", e).into()),
             }),
             Item::End => None,
-            Item::AppError(bytes) => Some(Err(match codec::decode::<E>(codec, &bytes) {
+            Item::AppError(bytes) => Some(Err(match codec::decode::<E>(codec, &bytes, shapes.error) {
                 Ok(error) => error.lift(),
                 Err(e) => undecodable("the stream's error", e).into(),
             })),
