@@ -8,6 +8,7 @@ mod child;
 mod command;
 mod config;
 mod delay;
+mod flow;
 mod histogram;
 mod json_lines;
 mod load;

@@ -1,11 +1,13 @@
 //! farcall as users get it: generated stub and skeleton, compact codec, default limits and deadline.
-use super::{Caller, Peer, check};
+use super::{Caller, Items, Peer, StreamPeer, Streams, check};
 use crate::config::{Addr, ClientConfig, Payload, ServerConfig};
 use crate::delay::{self, Delay};
+use crate::flow::Meter;
 use crate::order::Order;
-use ::farcall::{Limits, Reply, Server};
-use anyhow::Result;
+use ::farcall::{Limits, Reply, Server, Streaming};
+use anyhow::{Context, Result};
 use bytes::Bytes;
+use std::sync::Arc;
 
 #[::farcall::service]
 pub(crate) trait Echo {
@@ -13,6 +15,8 @@ pub(crate) trait Echo {
     async fn slow(&self, a: u32, b: u64, delay: Option<Delay>) -> Reply<u64>;
     async fn order(&self, order: Order) -> Reply<Order>;
     async fn bytes(&self, data: Bytes) -> Reply<Bytes>;
+    async fn send(&self, item: u64) -> Reply<Streaming<Bytes>>;
+    async fn read(&self, items: Streaming<Bytes>) -> Reply<u64>;
 }
 
 struct Provider;
@@ -33,6 +37,19 @@ impl Echo for Provider {
 
     async fn bytes(&self, data: Bytes) -> Reply<Bytes> {
         Ok(data)
+    }
+
+    async fn send(&self, item: u64) -> Reply<Streaming<Bytes>> {
+        let block = Bytes::from(vec![b'x'; item as usize]);
+        Ok(Streaming::items(std::iter::repeat(block)))
+    }
+
+    async fn read(&self, mut items: Streaming<Bytes>) -> Reply<u64> {
+        let mut bytes = 0;
+        while let Some(item) = items.next().await {
+            bytes += item?.len() as u64;
+        }
+        Ok(bytes)
     }
 }
 
@@ -59,6 +76,14 @@ impl Peer for Farcall {
     }
 }
 
+impl StreamPeer for Farcall {
+    type Streams = Client;
+
+    async fn open(config: ClientConfig) -> Result<Client> {
+        Farcall::connect(config).await
+    }
+}
+
 /// As farcall writes it.
 fn address(addr: &Addr) -> String {
     match addr {
@@ -82,5 +107,33 @@ impl Caller for Client {
             Payload::Order => self.echo.order(self.order.clone()).await?.items.len() == self.order.items.len(),
             Payload::Bytes(_) => self.echo.bytes(self.block.clone()).await?.len() == self.block.len(),
         })
+    }
+}
+
+impl Streams for Client {
+    type Items = Incoming;
+
+    async fn download(&self, item: usize) -> Result<Incoming> {
+        Ok(Incoming { items: self.echo.send(item as u64).await?, item })
+    }
+
+    async fn upload(&self, item: usize, meter: Arc<Meter>) -> Result<u64> {
+        let block = Bytes::from(vec![b'x'; item]);
+        let items = std::iter::from_fn(move || meter.more(item).then(|| block.clone()));
+        Ok(self.echo.read(Streaming::items(items)).await?)
+    }
+}
+
+pub(crate) struct Incoming {
+    items: Streaming<Bytes>,
+    /// Bytes of each.
+    item: usize,
+}
+
+impl Items for Incoming {
+    async fn next(&mut self) -> Result<usize> {
+        let item = self.items.next().await.context("the stream has ended")??;
+        check(item.len() == self.item)?;
+        Ok(item.len())
     }
 }

@@ -2,14 +2,17 @@
 //! in [`ALL`].
 use crate::config::{ClientConfig, ServerConfig};
 use crate::delay::Delay;
+use crate::flow::{self, Direction, Flow, Meter, Pauses};
 use crate::load::{self, Measurement, Window};
 use crate::scenario::soak::Growth;
 use anyhow::{Result, ensure};
 use std::future::Future;
+use std::sync::Arc;
 
 mod farcall;
 mod raw;
 mod raw_spin;
+mod raw_stream;
 #[cfg(feature = "tarpc")]
 mod tarpc;
 #[cfg(feature = "tonic")]
@@ -17,13 +20,13 @@ mod tonic;
 
 /// Every peer this binary was built with.
 pub(crate) const ALL: &[Entry] = &[
-    Entry::of::<raw::Raw>(),
+    Entry::streaming::<raw::Raw>(),
     Entry::of::<raw_spin::RawSpin>(),
-    Entry::of::<farcall::Farcall>(),
+    Entry::streaming::<farcall::Farcall>(),
     #[cfg(feature = "tarpc")]
     Entry::of::<tarpc::Tarpc>(),
     #[cfg(feature = "tonic")]
-    Entry::of::<tonic::Tonic>(),
+    Entry::streaming::<tonic::Tonic>(),
 ];
 
 /// One system: how to serve and how to connect. The loop around it is [`load`]'s.
@@ -50,6 +53,36 @@ pub(crate) trait Caller: Send + Sync + 'static {
     fn call(&self, delay: Option<Delay>) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// A [`Peer`] that has streams.
+pub(crate) trait StreamPeer: Peer {
+    type Streams: Streams;
+
+    /// As [`Peer::serve`], for clients that open streams.
+    fn serve_streams(config: ServerConfig) -> impl Future<Output = Result<()>> + Send {
+        Self::serve(config)
+    }
+
+    /// One connection.
+    fn open(config: ClientConfig) -> impl Future<Output = Result<Self::Streams>> + Send;
+}
+
+/// A connection on which streams can be opened.
+pub(crate) trait Streams: Send + Sync + 'static {
+    type Items: Items;
+
+    /// Opens a stream of items of `item` bytes which the server sends until nobody reads it.
+    fn download(&self, item: usize) -> impl Future<Output = Result<Self::Items>> + Send;
+
+    /// Sends items of `item` bytes as long as there is [`more`](Meter::more) to send; the bytes that the server has read.
+    fn upload(&self, item: usize, meter: Arc<Meter>) -> impl Future<Output = Result<u64>> + Send;
+}
+
+/// The reading end of a stream.
+pub(crate) trait Items: Send + 'static {
+    /// Takes an item, or what has come of several if the peer knows no items; its bytes.
+    fn next(&mut self) -> impl Future<Output = Result<usize>> + Send;
+}
+
 /// For [`Caller::call`]: the cheap test that an answer is the one asked for.
 pub(crate) fn check(right: bool) -> Result<()> {
     ensure!(right, "wrong answer");
@@ -65,6 +98,14 @@ pub(crate) struct Entry {
     pub(crate) drive: fn(ClientConfig, Window) -> Result<Measurement>,
     pub(crate) hold: fn(ClientConfig, usize) -> Result<()>,
     pub(crate) repeat: fn(ClientConfig, usize, u32) -> Result<Growth>,
+    streams: Option<StreamEntry>,
+}
+
+/// What a [`StreamPeer`] can do besides.
+pub(crate) struct StreamEntry {
+    pub(crate) serve: fn(ServerConfig) -> Result<()>,
+    pub(crate) flow: fn(ClientConfig, Direction, usize, Window) -> Result<Flow>,
+    pub(crate) read_slowly: fn(ClientConfig, Pauses, u32) -> Result<Growth>,
 }
 
 impl Entry {
@@ -77,7 +118,17 @@ impl Entry {
             drive: load::drive::<P>,
             hold: load::hold::<P>,
             repeat: load::repeat::<P>,
+            streams: None,
         }
+    }
+
+    const fn streaming<P: StreamPeer>() -> Entry {
+        let streams = StreamEntry { serve: flow::serve::<P>, flow: flow::drive::<P>, read_slowly: flow::read_slowly::<P> };
+        Entry { streams: Some(streams), ..Entry::of::<P>() }
+    }
+
+    pub(crate) fn streams(&self) -> Result<&StreamEntry, String> {
+        self.streams.as_ref().ok_or_else(|| format!("{} has no streams here", self.name))
     }
 
     pub(crate) fn named(name: &str) -> Result<&'static Entry, String> {
