@@ -94,6 +94,7 @@ mod tests {
             ("client raw", "--addr is missing"),
             ("server raw-spin --streams", "raw-spin has no streams here"),
             ("slow-reader --item 64,64k", "--item takes one size"),
+            ("fair --beside large", "no option \"--beside\""),
         ] {
             assert_eq!(problem(line).as_deref(), Some(expected), "{line:?}");
         }

@@ -6,6 +6,7 @@
 
 mod child;
 mod command;
+mod company;
 mod config;
 mod delay;
 mod flow;

@@ -1,5 +1,6 @@
 //! farcall as users get it: generated stub and skeleton, compact codec, default limits and deadline.
-use super::{Caller, Items, Peer, StreamPeer, Streams, check};
+use super::{Caller, Items, Mixed, Peer, StreamPeer, Streams, check};
+use crate::company;
 use crate::config::{Addr, ClientConfig, Payload, ServerConfig};
 use crate::delay::{self, Delay};
 use crate::flow::Meter;
@@ -7,7 +8,7 @@ use crate::order::Order;
 use ::farcall::{Limits, Reply, Server, Streaming};
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 #[::farcall::service]
 pub(crate) trait Echo {
@@ -15,11 +16,16 @@ pub(crate) trait Echo {
     async fn slow(&self, a: u32, b: u64, delay: Option<Delay>) -> Reply<u64>;
     async fn order(&self, order: Order) -> Reply<Order>;
     async fn bytes(&self, data: Bytes) -> Reply<Bytes>;
+    async fn block(&self, len: u64) -> Reply<Bytes>;
     async fn send(&self, item: u64) -> Reply<Streaming<Bytes>>;
     async fn read(&self, items: Streaming<Bytes>) -> Reply<u64>;
 }
 
-struct Provider;
+#[derive(Default)]
+struct Provider {
+    /// Of the length that was asked for first.
+    block: OnceLock<Bytes>,
+}
 
 impl Echo for Provider {
     async fn add(&self, a: u32, b: u64) -> Reply<u64> {
@@ -37,6 +43,11 @@ impl Echo for Provider {
 
     async fn bytes(&self, data: Bytes) -> Reply<Bytes> {
         Ok(data)
+    }
+
+    async fn block(&self, len: u64) -> Reply<Bytes> {
+        let block = self.block.get_or_init(|| vec![b'x'; len as usize].into());
+        Ok(block.slice(..block.len().min(len as usize)))
     }
 
     async fn send(&self, item: u64) -> Reply<Streaming<Bytes>> {
@@ -62,17 +73,16 @@ impl Peer for Farcall {
     type Caller = Client;
 
     async fn serve(config: ServerConfig) -> Result<()> {
-        // As many as the idle ones are: this limit alone is not the default one, and costs nothing.
-        let limits = Limits { connections: 1 << 16, ..Limits::default() };
-        let server = Server::builder().serve(EchoServer::new(Provider)).limits(limits).listen(address(&config.addr)).await?;
+        // As many connections as the idle ones are, and room for the large reply, without which small calls would wait for it:
+        // these limits alone are not the default ones, and cost nothing.
+        let limits = Limits { connections: 1 << 16, held: 2 * company::LARGE, ..Limits::default() };
+        let server = Server::builder().serve(EchoServer::new(Provider::default())).limits(limits).listen(address(&config.addr)).await?;
         config.announce(server.address().to_string().trim_start_matches("tcp://"))?;
         std::future::pending().await
     }
 
     async fn connect(config: ClientConfig) -> Result<Client> {
-        let echo = EchoClient::connect(address(&config.addr)).await?;
-        let payload = config.payload;
-        Ok(Client { echo, payload, order: Order::sample(), block: payload.opaque() })
+        Client::connect(config, Limits::default()).await
     }
 }
 
@@ -80,7 +90,8 @@ impl StreamPeer for Farcall {
     type Streams = Client;
 
     async fn open(config: ClientConfig) -> Result<Client> {
-        Farcall::connect(config).await
+        // For the large reply; streams keep their default limits.
+        Client::connect(config, Limits { body: 2 * company::LARGE, ..Limits::default() }).await
     }
 }
 
@@ -99,6 +110,14 @@ pub(crate) struct Client {
     block: Bytes,
 }
 
+impl Client {
+    async fn connect(config: ClientConfig, limits: Limits) -> Result<Client> {
+        let echo = EchoClient::connect(address(&config.addr)).limits(limits).await?;
+        let payload = config.payload;
+        Ok(Client { echo, payload, order: Order::sample(), block: payload.opaque() })
+    }
+}
+
 impl Caller for Client {
     async fn call(&self, delay: Option<Delay>) -> Result<()> {
         check(match self.payload {
@@ -107,6 +126,12 @@ impl Caller for Client {
             Payload::Order => self.echo.order(self.order.clone()).await?.items.len() == self.order.items.len(),
             Payload::Bytes(_) => self.echo.bytes(self.block.clone()).await?.len() == self.block.len(),
         })
+    }
+}
+
+impl Mixed for Client {
+    async fn large(&self, bytes: usize) -> Result<()> {
+        check(self.echo.block(bytes as u64).await?.len() == bytes)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The systems under test, one file each. To add one: implement [`Peer`] in a file, add its `mod` line and its line
 //! in [`ALL`].
+use crate::company::{self, Beside, Company};
 use crate::config::{ClientConfig, ServerConfig};
 use crate::delay::Delay;
 use crate::flow::{self, Direction, Flow, Meter, Pauses};
@@ -22,11 +23,11 @@ mod tonic;
 pub(crate) const ALL: &[Entry] = &[
     Entry::streaming::<raw::Raw>(),
     Entry::of::<raw_spin::RawSpin>(),
-    Entry::streaming::<farcall::Farcall>(),
+    Entry::mixed::<farcall::Farcall>(),
     #[cfg(feature = "tarpc")]
     Entry::of::<tarpc::Tarpc>(),
     #[cfg(feature = "tonic")]
-    Entry::streaming::<tonic::Tonic>(),
+    Entry::mixed::<tonic::Tonic>(),
 ];
 
 /// One system: how to serve and how to connect. The loop around it is [`load`]'s.
@@ -83,6 +84,12 @@ pub(crate) trait Items: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Result<usize>> + Send;
 }
 
+/// A connection on which small calls have company.
+pub(crate) trait Mixed: Caller + Streams {
+    /// A call with a reply of so many bytes, its length checked.
+    fn large(&self, bytes: usize) -> impl Future<Output = Result<()>> + Send;
+}
+
 /// For [`Caller::call`]: the cheap test that an answer is the one asked for.
 pub(crate) fn check(right: bool) -> Result<()> {
     ensure!(right, "wrong answer");
@@ -99,7 +106,11 @@ pub(crate) struct Entry {
     pub(crate) hold: fn(ClientConfig, usize) -> Result<()>,
     pub(crate) repeat: fn(ClientConfig, usize, u32) -> Result<Growth>,
     streams: Option<StreamEntry>,
+    mixed: Option<Mixing>,
 }
+
+/// Measures small calls beside what else goes over their connection.
+type Mixing = fn(ClientConfig, Window, Beside) -> Result<Company>;
 
 /// What a [`StreamPeer`] can do besides.
 pub(crate) struct StreamEntry {
@@ -119,6 +130,7 @@ impl Entry {
             hold: load::hold::<P>,
             repeat: load::repeat::<P>,
             streams: None,
+            mixed: None,
         }
     }
 
@@ -127,8 +139,16 @@ impl Entry {
         Entry { streams: Some(streams), ..Entry::of::<P>() }
     }
 
+    const fn mixed<P: StreamPeer<Streams: Mixed>>() -> Entry {
+        Entry { mixed: Some(company::drive::<P>), ..Entry::streaming::<P>() }
+    }
+
     pub(crate) fn streams(&self) -> Result<&StreamEntry, String> {
         self.streams.as_ref().ok_or_else(|| format!("{} has no streams here", self.name))
+    }
+
+    pub(crate) fn mixing(&self) -> Result<Mixing, String> {
+        self.mixed.ok_or_else(|| format!("{} has no company for small calls here", self.name))
     }
 
     pub(crate) fn named(name: &str) -> Result<&'static Entry, String> {

@@ -2,7 +2,8 @@
 //!
 //! Messages, client and service are written by hand, as tonic-build would generate them, so that the build needs no
 //! `protoc`.
-use super::{Caller, Items, Peer, StreamPeer, Streams, check};
+use super::{Caller, Items, Mixed, Peer, StreamPeer, Streams, check};
+use crate::company;
 use crate::config::{ClientConfig, Payload, ServerConfig};
 use crate::delay::{self, Delay};
 use crate::flow::Meter;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, BoxStream, Service, tokio_stream};
@@ -142,6 +143,7 @@ impl From<order::LineItem> for LineItem {
 const ADD: &str = "/bench.Echo/Add";
 const ORDER: &str = "/bench.Echo/Order";
 const BLOCK: &str = "/bench.Echo/Block";
+const LARGE: &str = "/bench.Echo/Large";
 const SEND: &str = "/bench.Echo/Send";
 const READ: &str = "/bench.Echo/Read";
 
@@ -166,6 +168,7 @@ impl Service<http::Request<Body>> for Echo {
             ADD => Box::pin(unary::<AddRequest, AddReply>(request, Add)),
             ORDER => Box::pin(unary::<Order, Order>(request, Same)),
             BLOCK => Box::pin(unary::<Block, Block>(request, Same)),
+            LARGE => Box::pin(unary::<Length, Block>(request, Large)),
             SEND => Box::pin(async {
                 let mut grpc = tonic::server::Grpc::new(ProstCodec::<Block, Length>::default());
                 Ok(grpc.server_streaming(Send, request).await)
@@ -223,6 +226,24 @@ fn block(len: u64) -> Block {
     Block { data: vec![b'x'; len as usize].into() }
 }
 
+/// The method behind `LARGE`.
+struct Large;
+
+impl UnaryService<Length> for Large {
+    type Response = Block;
+    type Future = BoxFuture<Response<Block>, Status>;
+
+    fn call(&mut self, request: Request<Length>) -> Self::Future {
+        /// Of the length that was asked for first.
+        static LARGEST: OnceLock<Block> = OnceLock::new();
+        let len = request.into_inner().bytes;
+        Box::pin(async move {
+            let data = &LARGEST.get_or_init(|| block(len)).data;
+            Ok(Response::new(Block { data: data.slice(..data.len().min(len as usize)) }))
+        })
+    }
+}
+
 /// The method behind `SEND`.
 struct Send;
 
@@ -266,7 +287,7 @@ pub(crate) struct Client {
 
 impl Client {
     async fn ready(&self) -> Result<tonic::client::Grpc<Channel>> {
-        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(2 * company::LARGE);
         grpc.ready().await?;
         Ok(grpc)
     }
@@ -295,6 +316,13 @@ impl Caller for Client {
                 answer.data.len() == self.block.len()
             }
         })
+    }
+}
+
+impl Mixed for Client {
+    async fn large(&self, bytes: usize) -> Result<()> {
+        let answer: Block = self.unary(LARGE, Length { bytes: bytes as u64 }).await?;
+        check(answer.data.len() == bytes)
     }
 }
 
