@@ -1,7 +1,7 @@
 //! The server and client processes: what they do, and the handle by which a scenario starts, hears and ends them.
 use crate::command::Command as BenchCommand;
 use crate::config::{Addr, ServerConfig, Transport};
-use crate::options::{ATTACHED, Options, Parsed};
+use crate::options::{ATTACHED, Options, Parsed, STREAMS};
 use crate::peers::Entry;
 use crate::placement;
 use anyhow::{Context, Result, anyhow, bail};
@@ -17,15 +17,16 @@ const SERVER_START: Duration = Duration::from_secs(5);
 /// The server process of every scenario.
 pub(crate) const SERVER: BenchCommand = BenchCommand {
     name: "server",
-    usage: "server PEER [--addr HOST:PORT | unix:PATH] [--pin CPU]",
+    usage: "server PEER [--addr HOST:PORT | unix:PATH] [--pin CPU] [--streams]",
     prepare: |mut words| {
         let peer = words.peer()?;
-        let options = words.options(&["--addr", placement::PIN, ATTACHED])?;
+        let options = words.options(&["--addr", placement::PIN, STREAMS, ATTACHED])?;
+        let serve = if options.has(STREAMS) { peer.streams()?.serve } else { peer.serve };
         let config = ServerConfig { addr: options.one("--addr", "127.0.0.1:7100")? };
         let process = Process::parse(&options)?;
         Ok(Box::new(move || {
             process.settle()?;
-            (peer.serve)(config).with_context(|| format!("server of {}", peer.name))
+            serve(config).with_context(|| format!("server of {}", peer.name))
         }))
     },
 };

@@ -62,7 +62,9 @@ mod tests {
 
     #[test]
     fn good_lines_are_taken() {
-        for line in ["", "run", "--rounds 1", "--help", "list", "server raw --addr 127.0.0.1:0", "client raw --addr h:1"] {
+        for line in
+            ["", "run", "--rounds 1", "--help", "list", "server raw --addr 127.0.0.1:0", "server raw --streams", "client raw --addr h:1"]
+        {
             assert_eq!(problem(line), None, "{line:?}");
         }
     }
@@ -90,6 +92,9 @@ mod tests {
             ("--payload big", "--payload \"big\": payload \"big\" is none of tiny, order, slow-wait, slow-work, a byte count (64, 64k)"),
             ("server", "the peer's name is missing"),
             ("client raw", "--addr is missing"),
+            ("server raw-spin --streams", "raw-spin has no streams here"),
+            ("slow-reader --item 64,64k", "--item takes one size"),
+            ("fair --beside large", "no option \"--beside\""),
         ] {
             assert_eq!(problem(line).as_deref(), Some(expected), "{line:?}");
         }

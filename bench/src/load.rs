@@ -120,12 +120,17 @@ async fn connect<P: Peer>(config: &ClientConfig) -> Result<Vec<P::Caller>> {
 }
 
 /// One worker, and the loop spawned onto it: the thread inside `block_on` only waits.
-fn runtime() -> Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }
 
 async fn closed_loop<P: Peer>(config: ClientConfig, window: Window) -> Result<Measurement> {
     let callers: Vec<_> = connect::<P>(&config).await?.into_iter().map(Arc::new).collect();
+    timed(&callers, &config, window).await
+}
+
+/// Runs the loop over these connections through the window.
+pub(crate) async fn timed<C: Caller>(callers: &[Arc<C>], config: &ClientConfig, window: Window) -> Result<Measurement> {
     let stopwatch = Arc::new(Stopwatch::new());
     let clock = stopwatch.clone().start(window)?;
     let each_so_often = callers.iter().flat_map(|caller| std::iter::repeat_n(caller, config.inflight));
@@ -190,22 +195,25 @@ impl Stopwatch {
         let clock = std::thread::Builder::new().name("clock".into());
         Ok(clock.spawn(move || {
             std::thread::sleep(window.warmup);
-            let spent = self.measure(&window);
+            let spent = window.spend(|| self.phase.store(MEASURE, Relaxed), || self.phase.store(STOP, Relaxed));
             self.phase.store(STOP, Relaxed); // also after an error, or the callers never end
             spent
         })?)
     }
+}
 
-    fn measure(&self, window: &Window) -> Result<Spent> {
+impl Window {
+    /// Sleeps through it, `begin` and `end` at its ends; what that cost.
+    pub(crate) fn spend(&self, begin: impl FnOnce(), end: impl FnOnce()) -> Result<Spent> {
         let usages = || -> Result<[Usage; 2]> {
-            let server = window.server_pid.map_or(Ok(Usage::default()), Usage::of)?;
+            let server = self.server_pid.map_or(Ok(Usage::default()), Usage::of)?;
             Ok([Usage::of(std::process::id())?, server])
         };
         let before = usages()?;
         let began = Instant::now();
-        self.phase.store(MEASURE, Relaxed);
-        std::thread::sleep(window.length);
-        self.phase.store(STOP, Relaxed);
+        begin();
+        std::thread::sleep(self.length);
+        end();
         let wall = began.elapsed();
         let after = usages()?;
         let cpu = |i: usize| after[i].cpu.saturating_sub(before[i].cpu);
@@ -214,11 +222,11 @@ impl Stopwatch {
 }
 
 /// What the measured window cost.
-struct Spent {
-    wall: Duration,
-    client_cpu: Duration,
-    server_cpu: Duration,
-    rss_kib: u64,
+pub(crate) struct Spent {
+    pub(crate) wall: Duration,
+    pub(crate) client_cpu: Duration,
+    pub(crate) server_cpu: Duration,
+    pub(crate) rss_kib: u64,
 }
 
 impl Spent {

@@ -6,8 +6,10 @@
 
 mod child;
 mod command;
+mod company;
 mod config;
 mod delay;
+mod flow;
 mod histogram;
 mod json_lines;
 mod load;

@@ -1,5 +1,5 @@
 //! The words of a command line, and its options: each known to its command, given once and within its bounds.
-use crate::config::Transport;
+use crate::config::{Payload, Transport};
 use crate::peers::Entry;
 use crate::placement;
 use std::collections::HashMap;
@@ -14,6 +14,8 @@ pub(crate) type Parsed<T> = Result<T, String>;
 const MAX_SECS: f64 = 3_600.0;
 /// Given by a parent to its children: end when stdin closes, which it does however the parent dies.
 pub(crate) const ATTACHED: &str = "--attached";
+/// Told to a server whose clients will open streams.
+pub(crate) const STREAMS: &str = "--streams";
 
 /// What is not looked at yet.
 pub(crate) struct Words(Peekable<std::vec::IntoIter<String>>);
@@ -44,7 +46,7 @@ impl Words {
                 return Err(format!("no option {name:?}"));
             }
             let value = match name.as_str() {
-                placement::APART | placement::UNPINNED | ATTACHED => String::new(),
+                placement::APART | placement::UNPINNED | STREAMS | ATTACHED => String::new(),
                 _ => self.0.next_if(|value| !value.starts_with("--")).ok_or_else(|| format!("{name} needs a value"))?,
             };
             if read.insert(name.clone(), value).is_some() {
@@ -119,6 +121,31 @@ impl Options {
         match peers.iter().find(|peer| !able(peer)) {
             Some(peer) => Err(format!("{} is measured over tcp only, not over {transport}", peer.name)),
             None => Ok(peers),
+        }
+    }
+
+    /// `--peers`, of which `able` must say yes to each; all of this build that it says yes to if there is none.
+    pub(crate) fn peers_that(&self, able: fn(&Entry) -> Parsed<()>) -> Parsed<Vec<&'static Entry>> {
+        let peers = self.peers_over(Transport::Tcp)?;
+        if self.has("--peers") {
+            peers.iter().try_for_each(|peer| able(peer))?;
+        }
+        Ok(peers.into_iter().filter(|peer| able(peer).is_ok()).collect())
+    }
+
+    /// The sizes of blocks of bytes: `64`, `64k`.
+    pub(crate) fn sizes(&self, name: &str, default: &str) -> Parsed<Vec<usize>> {
+        let size = |payload| match payload {
+            Payload::Bytes(size) if size > 0 => Ok(size),
+            _ => Err(format!("{name} {payload} is no byte count (64, 64k)")),
+        };
+        self.list(name, default)?.into_iter().map(size).collect()
+    }
+
+    pub(crate) fn size(&self, name: &str, default: &str) -> Parsed<usize> {
+        match self.sizes(name, default)?[..] {
+            [size] => Ok(size),
+            _ => Err(format!("{name} takes one size")),
         }
     }
 }

@@ -99,7 +99,7 @@ const HEAD: &str = "\
 peer        payload inflight conns    calls/s  ratio    p50 us    p99 us  p99.9 us    CPU us  ratio   client   server RSS MiB";
 
 /// CPU per call runs from 0.1 to 500 us.
-fn three_digits(value: f64) -> String {
+pub(crate) fn three_digits(value: f64) -> String {
     match value {
         ..10.0 => format!("{value:.3}"),
         ..100.0 => format!("{value:.2}"),
@@ -107,7 +107,7 @@ fn three_digits(value: f64) -> String {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values[..] {
         [] => f64::NAN,

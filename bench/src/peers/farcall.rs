@@ -1,11 +1,14 @@
 //! farcall as users get it: generated stub and skeleton, compact codec, default limits and deadline.
-use super::{Caller, Peer, check};
+use super::{Caller, Items, Mixed, Peer, StreamPeer, Streams, check};
+use crate::company;
 use crate::config::{Addr, ClientConfig, Payload, ServerConfig};
 use crate::delay::{self, Delay};
+use crate::flow::Meter;
 use crate::order::Order;
-use ::farcall::{Limits, Reply, Server};
-use anyhow::Result;
+use ::farcall::{Limits, Reply, Server, Streaming};
+use anyhow::{Context, Result};
 use bytes::Bytes;
+use std::sync::{Arc, OnceLock};
 
 #[::farcall::service]
 pub(crate) trait Echo {
@@ -13,9 +16,16 @@ pub(crate) trait Echo {
     async fn slow(&self, a: u32, b: u64, delay: Option<Delay>) -> Reply<u64>;
     async fn order(&self, order: Order) -> Reply<Order>;
     async fn bytes(&self, data: Bytes) -> Reply<Bytes>;
+    async fn block(&self, len: u64) -> Reply<Bytes>;
+    async fn send(&self, item: u64) -> Reply<Streaming<Bytes>>;
+    async fn read(&self, items: Streaming<Bytes>) -> Reply<u64>;
 }
 
-struct Provider;
+#[derive(Default)]
+struct Provider {
+    /// Of the length that was asked for first.
+    block: OnceLock<Bytes>,
+}
 
 impl Echo for Provider {
     async fn add(&self, a: u32, b: u64) -> Reply<u64> {
@@ -34,6 +44,24 @@ impl Echo for Provider {
     async fn bytes(&self, data: Bytes) -> Reply<Bytes> {
         Ok(data)
     }
+
+    async fn block(&self, len: u64) -> Reply<Bytes> {
+        let block = self.block.get_or_init(|| vec![b'x'; len as usize].into());
+        Ok(block.slice(..block.len().min(len as usize)))
+    }
+
+    async fn send(&self, item: u64) -> Reply<Streaming<Bytes>> {
+        let block = Bytes::from(vec![b'x'; item as usize]);
+        Ok(Streaming::items(std::iter::repeat(block)))
+    }
+
+    async fn read(&self, mut items: Streaming<Bytes>) -> Reply<u64> {
+        let mut bytes = 0;
+        while let Some(item) = items.next().await {
+            bytes += item?.len() as u64;
+        }
+        Ok(bytes)
+    }
 }
 
 pub(crate) struct Farcall;
@@ -45,17 +73,25 @@ impl Peer for Farcall {
     type Caller = Client;
 
     async fn serve(config: ServerConfig) -> Result<()> {
-        // As many as the idle ones are: this limit alone is not the default one, and costs nothing.
-        let limits = Limits { connections: 1 << 16, ..Limits::default() };
-        let server = Server::builder().serve(EchoServer::new(Provider)).limits(limits).listen(address(&config.addr)).await?;
+        // As many connections as the idle ones are, and room for the large reply, without which small calls would wait for it:
+        // these limits alone are not the default ones, and cost nothing.
+        let limits = Limits { connections: 1 << 16, held: 2 * company::LARGE, ..Limits::default() };
+        let server = Server::builder().serve(EchoServer::new(Provider::default())).limits(limits).listen(address(&config.addr)).await?;
         config.announce(server.address().to_string().trim_start_matches("tcp://"))?;
         std::future::pending().await
     }
 
     async fn connect(config: ClientConfig) -> Result<Client> {
-        let echo = EchoClient::connect(address(&config.addr)).await?;
-        let payload = config.payload;
-        Ok(Client { echo, payload, order: Order::sample(), block: payload.opaque() })
+        Client::connect(config, Limits::default()).await
+    }
+}
+
+impl StreamPeer for Farcall {
+    type Streams = Client;
+
+    async fn open(config: ClientConfig) -> Result<Client> {
+        // For the large reply; streams keep their default limits.
+        Client::connect(config, Limits { body: 2 * company::LARGE, ..Limits::default() }).await
     }
 }
 
@@ -74,6 +110,14 @@ pub(crate) struct Client {
     block: Bytes,
 }
 
+impl Client {
+    async fn connect(config: ClientConfig, limits: Limits) -> Result<Client> {
+        let echo = EchoClient::connect(address(&config.addr)).limits(limits).await?;
+        let payload = config.payload;
+        Ok(Client { echo, payload, order: Order::sample(), block: payload.opaque() })
+    }
+}
+
 impl Caller for Client {
     async fn call(&self, delay: Option<Delay>) -> Result<()> {
         check(match self.payload {
@@ -82,5 +126,39 @@ impl Caller for Client {
             Payload::Order => self.echo.order(self.order.clone()).await?.items.len() == self.order.items.len(),
             Payload::Bytes(_) => self.echo.bytes(self.block.clone()).await?.len() == self.block.len(),
         })
+    }
+}
+
+impl Mixed for Client {
+    async fn large(&self, bytes: usize) -> Result<()> {
+        check(self.echo.block(bytes as u64).await?.len() == bytes)
+    }
+}
+
+impl Streams for Client {
+    type Items = Incoming;
+
+    async fn download(&self, item: usize) -> Result<Incoming> {
+        Ok(Incoming { items: self.echo.send(item as u64).await?, item })
+    }
+
+    async fn upload(&self, item: usize, meter: Arc<Meter>) -> Result<u64> {
+        let block = Bytes::from(vec![b'x'; item]);
+        let items = std::iter::from_fn(move || meter.more(item).then(|| block.clone()));
+        Ok(self.echo.read(Streaming::items(items)).await?)
+    }
+}
+
+pub(crate) struct Incoming {
+    items: Streaming<Bytes>,
+    /// Bytes of each.
+    item: usize,
+}
+
+impl Items for Incoming {
+    async fn next(&mut self) -> Result<usize> {
+        let item = self.items.next().await.context("the stream has ended")??;
+        check(item.len() == self.item)?;
+        Ok(item.len())
     }
 }

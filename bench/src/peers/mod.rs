@@ -1,15 +1,19 @@
 //! The systems under test, one file each. To add one: implement [`Peer`] in a file, add its `mod` line and its line
 //! in [`ALL`].
+use crate::company::{self, Beside, Company};
 use crate::config::{ClientConfig, ServerConfig};
 use crate::delay::Delay;
+use crate::flow::{self, Direction, Flow, Meter, Pauses};
 use crate::load::{self, Measurement, Window};
 use crate::scenario::soak::Growth;
 use anyhow::{Result, ensure};
 use std::future::Future;
+use std::sync::Arc;
 
 mod farcall;
 mod raw;
 mod raw_spin;
+mod raw_stream;
 #[cfg(feature = "tarpc")]
 mod tarpc;
 #[cfg(feature = "tonic")]
@@ -17,13 +21,13 @@ mod tonic;
 
 /// Every peer this binary was built with.
 pub(crate) const ALL: &[Entry] = &[
-    Entry::of::<raw::Raw>(),
+    Entry::streaming::<raw::Raw>(),
     Entry::of::<raw_spin::RawSpin>(),
-    Entry::of::<farcall::Farcall>(),
+    Entry::mixed::<farcall::Farcall>(),
     #[cfg(feature = "tarpc")]
     Entry::of::<tarpc::Tarpc>(),
     #[cfg(feature = "tonic")]
-    Entry::of::<tonic::Tonic>(),
+    Entry::mixed::<tonic::Tonic>(),
 ];
 
 /// One system: how to serve and how to connect. The loop around it is [`load`]'s.
@@ -50,6 +54,42 @@ pub(crate) trait Caller: Send + Sync + 'static {
     fn call(&self, delay: Option<Delay>) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// A [`Peer`] that has streams.
+pub(crate) trait StreamPeer: Peer {
+    type Streams: Streams;
+
+    /// As [`Peer::serve`], for clients that open streams.
+    fn serve_streams(config: ServerConfig) -> impl Future<Output = Result<()>> + Send {
+        Self::serve(config)
+    }
+
+    /// One connection.
+    fn open(config: ClientConfig) -> impl Future<Output = Result<Self::Streams>> + Send;
+}
+
+/// A connection on which streams can be opened.
+pub(crate) trait Streams: Send + Sync + 'static {
+    type Items: Items;
+
+    /// Opens a stream of items of `item` bytes which the server sends until nobody reads it.
+    fn download(&self, item: usize) -> impl Future<Output = Result<Self::Items>> + Send;
+
+    /// Sends items of `item` bytes as long as there is [`more`](Meter::more) to send; the bytes that the server has read.
+    fn upload(&self, item: usize, meter: Arc<Meter>) -> impl Future<Output = Result<u64>> + Send;
+}
+
+/// The reading end of a stream.
+pub(crate) trait Items: Send + 'static {
+    /// Takes an item, or what has come of several if the peer knows no items; its bytes.
+    fn next(&mut self) -> impl Future<Output = Result<usize>> + Send;
+}
+
+/// A connection on which small calls have company.
+pub(crate) trait Mixed: Caller + Streams {
+    /// A call with a reply of so many bytes, its length checked.
+    fn large(&self, bytes: usize) -> impl Future<Output = Result<()>> + Send;
+}
+
 /// For [`Caller::call`]: the cheap test that an answer is the one asked for.
 pub(crate) fn check(right: bool) -> Result<()> {
     ensure!(right, "wrong answer");
@@ -65,6 +105,18 @@ pub(crate) struct Entry {
     pub(crate) drive: fn(ClientConfig, Window) -> Result<Measurement>,
     pub(crate) hold: fn(ClientConfig, usize) -> Result<()>,
     pub(crate) repeat: fn(ClientConfig, usize, u32) -> Result<Growth>,
+    streams: Option<StreamEntry>,
+    mixed: Option<Mixing>,
+}
+
+/// Measures small calls beside what else goes over their connection.
+type Mixing = fn(ClientConfig, Window, Beside) -> Result<Company>;
+
+/// What a [`StreamPeer`] can do besides.
+pub(crate) struct StreamEntry {
+    pub(crate) serve: fn(ServerConfig) -> Result<()>,
+    pub(crate) flow: fn(ClientConfig, Direction, usize, Window) -> Result<Flow>,
+    pub(crate) read_slowly: fn(ClientConfig, Pauses, u32) -> Result<Growth>,
 }
 
 impl Entry {
@@ -77,7 +129,26 @@ impl Entry {
             drive: load::drive::<P>,
             hold: load::hold::<P>,
             repeat: load::repeat::<P>,
+            streams: None,
+            mixed: None,
         }
+    }
+
+    const fn streaming<P: StreamPeer>() -> Entry {
+        let streams = StreamEntry { serve: flow::serve::<P>, flow: flow::drive::<P>, read_slowly: flow::read_slowly::<P> };
+        Entry { streams: Some(streams), ..Entry::of::<P>() }
+    }
+
+    const fn mixed<P: StreamPeer<Streams: Mixed>>() -> Entry {
+        Entry { mixed: Some(company::drive::<P>), ..Entry::streaming::<P>() }
+    }
+
+    pub(crate) fn streams(&self) -> Result<&StreamEntry, String> {
+        self.streams.as_ref().ok_or_else(|| format!("{} has no streams here", self.name))
+    }
+
+    pub(crate) fn mixing(&self) -> Result<Mixing, String> {
+        self.mixed.ok_or_else(|| format!("{} has no company for small calls here", self.name))
     }
 
     pub(crate) fn named(name: &str) -> Result<&'static Entry, String> {

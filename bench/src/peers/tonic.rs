@@ -2,22 +2,25 @@
 //!
 //! Messages, client and service are written by hand, as tonic-build would generate them, so that the build needs no
 //! `protoc`.
-use super::{Caller, Peer, check};
+use super::{Caller, Items, Mixed, Peer, StreamPeer, Streams, check};
+use crate::company;
 use crate::config::{ClientConfig, Payload, ServerConfig};
 use crate::delay::{self, Delay};
+use crate::flow::Meter;
 use crate::order;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message;
 use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use tonic::body::Body;
-use tonic::codegen::{BoxFuture, Service};
-use tonic::server::{NamedService, UnaryService};
+use tonic::codegen::{BoxFuture, BoxStream, Service, tokio_stream};
+use tonic::server::{ClientStreamingService, NamedService, ServerStreamingService, UnaryService};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 pub(crate) struct Tonic;
@@ -47,6 +50,14 @@ impl Peer for Tonic {
     }
 }
 
+impl StreamPeer for Tonic {
+    type Streams = Client;
+
+    async fn open(config: ClientConfig) -> Result<Client> {
+        Tonic::connect(config).await
+    }
+}
+
 // ------------------------------------------------------------------ messages
 
 #[derive(Clone, PartialEq, Message)]
@@ -70,6 +81,13 @@ struct AddReply {
 struct Block {
     #[prost(bytes = "bytes", tag = "1")]
     data: Bytes,
+}
+
+/// A number of bytes: asked for, or read.
+#[derive(Clone, PartialEq, Message)]
+struct Length {
+    #[prost(uint64, tag = "1")]
+    bytes: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -125,6 +143,9 @@ impl From<order::LineItem> for LineItem {
 const ADD: &str = "/bench.Echo/Add";
 const ORDER: &str = "/bench.Echo/Order";
 const BLOCK: &str = "/bench.Echo/Block";
+const LARGE: &str = "/bench.Echo/Large";
+const SEND: &str = "/bench.Echo/Send";
+const READ: &str = "/bench.Echo/Read";
 
 #[derive(Clone)]
 struct Echo;
@@ -147,6 +168,15 @@ impl Service<http::Request<Body>> for Echo {
             ADD => Box::pin(unary::<AddRequest, AddReply>(request, Add)),
             ORDER => Box::pin(unary::<Order, Order>(request, Same)),
             BLOCK => Box::pin(unary::<Block, Block>(request, Same)),
+            LARGE => Box::pin(unary::<Length, Block>(request, Large)),
+            SEND => Box::pin(async {
+                let mut grpc = tonic::server::Grpc::new(ProstCodec::<Block, Length>::default());
+                Ok(grpc.server_streaming(Send, request).await)
+            }),
+            READ => Box::pin(async {
+                let mut grpc = tonic::server::Grpc::new(ProstCodec::<Length, Block>::default());
+                Ok(grpc.client_streaming(Read, request).await)
+            }),
             _ => Box::pin(async { Ok(Status::unimplemented("no such method").into_http()) }),
         }
     }
@@ -192,6 +222,60 @@ impl<M: Message + 'static> UnaryService<M> for Same {
     }
 }
 
+fn block(len: u64) -> Block {
+    Block { data: vec![b'x'; len as usize].into() }
+}
+
+/// The method behind `LARGE`.
+struct Large;
+
+impl UnaryService<Length> for Large {
+    type Response = Block;
+    type Future = BoxFuture<Response<Block>, Status>;
+
+    fn call(&mut self, request: Request<Length>) -> Self::Future {
+        /// Of the length that was asked for first.
+        static LARGEST: OnceLock<Block> = OnceLock::new();
+        let len = request.into_inner().bytes;
+        Box::pin(async move {
+            let data = &LARGEST.get_or_init(|| block(len)).data;
+            Ok(Response::new(Block { data: data.slice(..data.len().min(len as usize)) }))
+        })
+    }
+}
+
+/// The method behind `SEND`.
+struct Send;
+
+impl ServerStreamingService<Length> for Send {
+    type Response = Block;
+    type ResponseStream = BoxStream<Block>;
+    type Future = BoxFuture<Response<BoxStream<Block>>, Status>;
+
+    fn call(&mut self, request: Request<Length>) -> Self::Future {
+        let items = std::iter::repeat(block(request.into_inner().bytes)).map(Ok);
+        Box::pin(async move { Ok(Response::new(Box::pin(tokio_stream::iter(items)) as BoxStream<Block>)) })
+    }
+}
+
+/// The method behind `READ`.
+struct Read;
+
+impl ClientStreamingService<Block> for Read {
+    type Response = Length;
+    type Future = BoxFuture<Response<Length>, Status>;
+
+    fn call(&mut self, request: Request<Streaming<Block>>) -> Self::Future {
+        Box::pin(async move {
+            let (mut items, mut bytes) = (request.into_inner(), 0);
+            while let Some(item) = items.message().await? {
+                bytes += item.data.len() as u64;
+            }
+            Ok(Response::new(Length { bytes }))
+        })
+    }
+}
+
 // ------------------------------------------------------------------ client
 
 pub(crate) struct Client {
@@ -202,13 +286,18 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    async fn ready(&self) -> Result<tonic::client::Grpc<Channel>> {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(2 * company::LARGE);
+        grpc.ready().await?;
+        Ok(grpc)
+    }
+
     async fn unary<Req, Rep>(&self, path: &'static str, request: Req) -> Result<Rep>
     where
         Req: Message + 'static,
         Rep: Message + Default + 'static,
     {
-        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
-        grpc.ready().await?;
+        let mut grpc = self.ready().await?;
         let codec = ProstCodec::<Req, Rep>::default();
         Ok(grpc.unary(Request::new(request), PathAndQuery::from_static(path), codec).await?.into_inner())
     }
@@ -227,5 +316,46 @@ impl Caller for Client {
                 answer.data.len() == self.block.len()
             }
         })
+    }
+}
+
+impl Mixed for Client {
+    async fn large(&self, bytes: usize) -> Result<()> {
+        let answer: Block = self.unary(LARGE, Length { bytes: bytes as u64 }).await?;
+        check(answer.data.len() == bytes)
+    }
+}
+
+impl Streams for Client {
+    type Items = Incoming;
+
+    async fn download(&self, item: usize) -> Result<Incoming> {
+        let request = Request::new(Length { bytes: item as u64 });
+        let codec = ProstCodec::<Length, Block>::default();
+        let answer = self.ready().await?.server_streaming(request, PathAndQuery::from_static(SEND), codec).await?;
+        Ok(Incoming { items: answer.into_inner(), item })
+    }
+
+    async fn upload(&self, item: usize, meter: Arc<Meter>) -> Result<u64> {
+        let block_of = block(item as u64);
+        let items = std::iter::from_fn(move || meter.more(item).then(|| block_of.clone()));
+        let request = Request::new(tokio_stream::iter(items));
+        let codec = ProstCodec::<Block, Length>::default();
+        let answer = self.ready().await?.client_streaming(request, PathAndQuery::from_static(READ), codec).await?;
+        Ok(answer.into_inner().bytes)
+    }
+}
+
+pub(crate) struct Incoming {
+    items: Streaming<Block>,
+    /// Bytes of each.
+    item: usize,
+}
+
+impl Items for Incoming {
+    async fn next(&mut self) -> Result<usize> {
+        let item = self.items.message().await?.context("the stream has ended")?;
+        check(item.data.len() == self.item)?;
+        Ok(item.data.len())
     }
 }

@@ -73,11 +73,11 @@ const CLIENT: &[&str] =
 
 const MAX_INFLIGHT: usize = 65_536;
 const MAX_CONNECTIONS: usize = 1_024;
-const MAX_ROUNDS: usize = 1_000;
+pub(super) const MAX_ROUNDS: usize = 1_000;
 /// A failing cell is tried so often.
 const TRIES: usize = 3;
 /// For connecting and for the last calls, beyond warm-up and window.
-const CLIENT_GRACE: Duration = Duration::from_secs(10);
+pub(super) const CLIENT_GRACE: Duration = Duration::from_secs(10);
 
 /// What `run` measures.
 pub(crate) struct Plan {
@@ -102,7 +102,7 @@ impl Plan {
             inflight: options.counts("--inflight", "1,16,256", MAX_INFLIGHT)?,
             connections: options.counts("--connections", "1", MAX_CONNECTIONS)?,
             transport,
-            length: length(options)?,
+            length: length(options, "1")?,
             warmup: warmup(options)?,
             rounds: options.count("--rounds", "5", MAX_ROUNDS)?,
             placement: Placement::parse(options)?,
@@ -116,14 +116,14 @@ impl Plan {
     }
 }
 
-fn length(options: &Options) -> Parsed<Duration> {
-    match options.secs("--secs", "1")? {
+pub(super) fn length(options: &Options, default: &str) -> Parsed<Duration> {
+    match options.secs("--secs", default)? {
         Duration::ZERO => Err("--secs must be above 0".into()),
         length => Ok(length),
     }
 }
 
-fn warmup(options: &Options) -> Parsed<Duration> {
+pub(super) fn warmup(options: &Options) -> Parsed<Duration> {
     options.secs("--warmup", "0.3")
 }
 
@@ -142,7 +142,7 @@ impl Client {
             inflight: options.count("--inflight", "16", MAX_INFLIGHT)?,
             connections: options.count("--connections", "1", MAX_CONNECTIONS)?,
         };
-        let window = Window { warmup: warmup(options)?, length: length(options)?, server_pid: options.maybe("--server-pid")? };
+        let window = Window { warmup: warmup(options)?, length: length(options, "1")?, server_pid: options.maybe("--server-pid")? };
         Ok(Client { config, window, process: Process::parse(options)? })
     }
 
@@ -178,7 +178,7 @@ fn run(plan: &Plan) -> Result<()> {
         for cell in plan.cells() {
             for peer in &plan.peers {
                 progress(&format!("round {} of {}: {} {cell}", round + 1, plan.rounds, peer.name));
-                let Some(measured) = measure_with_retries(plan, peer, cell) else {
+                let Some(measured) = with_retries(&format!("{}, {cell}", peer.name), || measure(plan, peer, cell)) else {
                     failed += 1;
                     continue;
                 };
@@ -190,6 +190,11 @@ fn run(plan: &Plan) -> Result<()> {
     }
     progress("");
     print!("{}", results.table());
+    judge(failed)
+}
+
+/// An error unless all is measured.
+pub(super) fn judge(failed: usize) -> Result<()> {
     match failed {
         0 => Ok(()),
         _ => bail!("{failed} measurements are missing: each failed {TRIES} times"),
@@ -197,17 +202,17 @@ fn run(plan: &Plan) -> Result<()> {
 }
 
 /// On one line of the terminal; nothing when the errors go to a file.
-fn progress(text: &str) {
+pub(super) fn progress(text: &str) {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K{text}");
     }
 }
 
-fn measure_with_retries(plan: &Plan, peer: &Entry, cell: Cell) -> Option<Measurement> {
-    (1..=TRIES).find_map(|attempt| match measure(plan, peer, cell) {
+pub(super) fn with_retries<T>(what: &str, measure: impl Fn() -> Result<T>) -> Option<T> {
+    (1..=TRIES).find_map(|attempt| match measure() {
         Ok(measured) => Some(measured),
         Err(error) => {
-            eprintln!("{}, {cell}, try {attempt} of {TRIES}: {error:#}", peer.name);
+            eprintln!("{what}, try {attempt} of {TRIES}: {error:#}");
             None
         }
     })

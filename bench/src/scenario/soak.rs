@@ -117,7 +117,8 @@ impl Plan {
 const HEAD: &str = "peer        payload client at      end server at      end";
 
 impl Growth {
-    fn most(&self) -> u64 {
+    /// Of the side that has grown most.
+    pub(crate) fn most(&self) -> u64 {
         let of = |[before, after]: [u64; 2]| after.saturating_sub(before);
         of(self.client_kib).max(of(self.server_kib))
     }
