@@ -27,7 +27,8 @@ pub struct Limits {
     /// Rows of the method table one side may bind on a connection. Default 4 096.
     pub bound_methods: usize,
     /// Open streams per connection and direction of calling. Default 1 024. One more is refused as
-    /// `ResourceExhausted` before its handler starts.
+    /// `ResourceExhausted` before its handler starts. Beside its window a stream costs its sender up to
+    /// one item of `body` bytes that waits for credit.
     pub streams: usize,
     /// Bytes of requests that the peer may have on their way to their handlers: while dispatch stops,
     /// this much is kept. Default 16 MiB, at least 1 MiB.
@@ -36,10 +37,12 @@ pub struct Limits {
     /// fragments. Default 256 KiB, at least 64 KiB. Costs that much memory per stream with a slow
     /// reader; a stream's throughput is at most this much per round trip.
     pub stream_bytes: usize,
-    /// Items of a stream that may be on their way or wait for their reader. Default 1 024, at least 16.
+    /// Items of a stream that may be on their way or wait for their reader, beside at most 32 small ones that
+    /// it has taken ahead. Default 1 024, at least 16.
     pub stream_items: usize,
     /// Bytes of arguments that are held on one connection by calls that have not ended: bodies being
-    /// put together, and handlers that wait. Default 64 MiB, at least `body`. A call that would need
+    /// put together, and handlers that wait; also bytes of large bodies that wait to be sent. Default
+    /// 64 MiB, at least `body`. A call that would need
     /// more is shed as `ResourceExhausted`, not executed.
     pub held: usize,
     /// The deadline of a call that sets none and inherits none. Default 10 s. `None` = no deadline.

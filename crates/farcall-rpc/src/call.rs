@@ -1,5 +1,6 @@
 //! One call, from its arguments to its reply, in four styles.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -563,7 +564,7 @@ impl<M: Method> Call<M> {
     fn receive(&self, at: Receiver, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
         let stream = connection.and_then(|connection| {
             let (inner, codec) = (Arc::clone(&connection.inner), self.codec_id());
-            let received = Received { inner, connection: Some(connection), at, codec, method: name::<M>() };
+            let received = Received { inner, connection: Some(connection), at, taken: VecDeque::new(), codec, method: name::<M>() };
             M::Form::incoming(received, ItemShapes::of_result::<M>())
         });
         stream.ok_or_else(|| RpcError::new(Code::Internal, "a stream came back for a method that has none").with_method(name::<M>()).into())

@@ -97,7 +97,14 @@ impl Invoke for Channel {
                 Some(Answer::Stream(at)) => {
                     let connection = Some(Arc::clone(&flight.connection));
                     let inner = Arc::clone(&flight.connection.inner);
-                    Ok(RawReply::Stream(RawStream(Received { inner, connection, at, codec: call.codec, method: name })))
+                    Ok(RawReply::Stream(RawStream(Received {
+                        inner,
+                        connection,
+                        at,
+                        taken: Default::default(),
+                        codec: call.codec,
+                        method: name,
+                    })))
                 }
                 Some(Answer::Failed(e)) => Err(e.with_method(name)),
             }

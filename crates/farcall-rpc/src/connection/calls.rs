@@ -1,6 +1,7 @@
 //! The calls that the peer made, in the driver: started in place, parked if they wait, ended.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -115,7 +116,8 @@ impl Driver {
         self.inbound.occupy(request.id);
         let descriptor = self.services.skeletons[request.service as usize].descriptor();
         let (codec, method) = (request.options.codec, descriptor.full_name(request.method as usize));
-        let received = |at| Box::new(Received { inner: Arc::clone(&self.inner), connection: None, at, codec, method });
+        let received =
+            |at| Box::new(Received { inner: Arc::clone(&self.inner), connection: None, at, taken: VecDeque::new(), codec, method });
         Ok(at.map(received))
     }
 

@@ -387,7 +387,7 @@ impl Driver {
     #[inline]
     pub(super) fn is_full(&self) -> bool {
         let limits = &self.inner.limits;
-        self.replies.len() > limits.out_buffer || self.resting > limits.held
+        self.replies.len() > limits.out_buffer || self.resting > limits.held.max(limits.body)
     }
 
     /// Handles every whole frame in the read buffer, for the turn's share of time. Says whether some

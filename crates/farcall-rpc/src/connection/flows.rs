@@ -1,5 +1,6 @@
 //! Streams as their readers and senders see them: under the connection's lock, a moment at a time.
 
+use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
@@ -45,9 +46,13 @@ impl Inner {
         }
     }
 
-    /// Queues an item; whoever calls this tells the driver by [`write_soon`](Inner::write_soon).
-    pub(crate) fn send_item(&self, to: Sender, head: &[u8], tail: &mut Bytes) -> Result<(), RpcError> {
-        self.lock().outbound.send_item(to, head, tail)
+    /// Queues an item; whoever calls this tells the driver by [`write_soon`](Inner::write_soon). Says
+    /// whether the next may follow at once.
+    pub(crate) fn send_item(&self, to: Sender, head: &[u8], tail: &mut Bytes) -> Result<bool, RpcError> {
+        let mut shared = self.lock();
+        shared.outbound.send_item(to, head, tail)?;
+        let more = shared.outbound.poll_sendable(to, |_| {}) == Sendable::Now;
+        Ok(more && shared.outbound.queued() <= self.limits.out_buffer)
     }
 
     /// Queues the end of a stream; as [`send_item`](Inner::send_item).
@@ -65,13 +70,17 @@ impl Inner {
         }
     }
 
-    /// The next item of a stream from the peer; if there is none, `waker` is called when there is.
-    pub(crate) fn poll_item(&self, at: Receiver, waker: &Waker) -> Poll<Item> {
+    /// The next item of a stream from the peer, and in `more` what follows it; if there is none, `waker` is
+    /// called when there is.
+    pub(crate) fn poll_item(&self, at: Receiver, more: &mut VecDeque<Bytes>, waker: &Waker) -> Poll<Item> {
         let mut new = None;
         loop {
             let mut placed = true;
             let mut shared = self.lock();
             let item = shared.outbound.poll_item(at, |place| placed = replace(place, &mut new, waker));
+            if matches!(item, Some(Item::Item(_))) {
+                shared.outbound.take_items(at, more);
+            }
             // To take an item may give the sender new credit.
             let driver = if shared.outbound.has_output() { shared.wake_driver() } else { None };
             drop(shared);

@@ -378,7 +378,7 @@ impl Shared {
     /// Whether more may be queued.
     #[inline]
     fn has_room(&self, limits: &Limits) -> bool {
-        self.outbound.queued() <= limits.out_buffer && self.outbound.resting() <= limits.held
+        self.outbound.queued() <= limits.out_buffer && self.outbound.resting() <= limits.held.max(limits.body)
     }
 
     /// The driver's waker if it must be woken.

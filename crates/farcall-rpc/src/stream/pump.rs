@@ -34,11 +34,14 @@ impl Pump {
 
     /// Sends until the producer or the reader makes it wait; ready once the stream is over.
     fn turn(&mut self, to: Sender, cx: &mut Context<'_>) -> Poll<()> {
+        let mut go_on = false;
         for _ in 0..TURN {
-            match self.inner.poll_sendable(to, &mut self.room, cx.waker()) {
-                Sendable::Now => {}
-                Sendable::Later => return Poll::Pending,
-                Sendable::Never => return Poll::Ready(()),
+            if !go_on {
+                match self.inner.poll_sendable(to, &mut self.room, cx.waker()) {
+                    Sendable::Now => {}
+                    Sendable::Later => return Poll::Pending,
+                    Sendable::Never => return Poll::Ready(()),
+                }
             }
             self.head.clear();
             let mut tail = Bytes::new();
@@ -52,9 +55,10 @@ impl Pump {
                 Produced::AppError(bytes) => return self.end(to, status::APP_ERROR, bytes),
                 Produced::Failed(error) => Err(error),
             };
-            if let Err(error) = sent {
-                return self.fail(to, &error);
-            }
+            go_on = match sent {
+                Ok(go_on) => go_on,
+                Err(error) => return self.fail(to, &error),
+            };
             if self.head.capacity() > KEEP {
                 self.head = Vec::new();
             }

@@ -1,10 +1,12 @@
 //! A stream that comes from the peer.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use farcall_core::{Code, CodecId, Fault, Reply, RpcError, Stage, codec};
 use farcall_wire::{Item, Receiver};
 use futures_core::Stream;
@@ -21,6 +23,8 @@ pub struct Received {
     /// A caller's stream keeps its connection.
     pub(crate) connection: Option<Arc<Connection>>,
     pub(crate) at: Receiver,
+    /// Items that were taken and not read yet.
+    pub(crate) taken: VecDeque<Bytes>,
     pub(crate) codec: CodecId,
     /// The method it belongs to, for errors.
     pub(crate) method: String,
@@ -34,7 +38,10 @@ impl std::fmt::Debug for Received {
 
 impl Received {
     pub(crate) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
-        self.inner.poll_item(self.at, cx.waker())
+        match self.taken.pop_front() {
+            Some(item) => Poll::Ready(Item::Item(item)),
+            None => self.inner.poll_item(self.at, &mut self.taken, cx.waker()),
+        }
     }
 
     /// With its types.

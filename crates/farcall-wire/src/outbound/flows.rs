@@ -21,6 +21,11 @@ use crate::outbuf::OutBuf;
 
 /// An item above this many bytes is sent by turns, not among the small frames.
 const SMALL: usize = 16 << 10;
+/// Bytes of a large body that are under way at most, whatever the credit: what waits in the sockets is
+/// ahead of every small frame. One fragment is read while the next is written.
+const AHEAD: u64 = 2 * FRAGMENT as u64;
+/// Items that a reader takes at a time, if they are small.
+const AT_A_TIME: usize = 32;
 /// Unread items of a stream that are kept as slices of what was read.
 const UNCOPIED: usize = 4;
 /// `aux` of a Reset: I send no more.
@@ -459,7 +464,12 @@ impl<W> Outbound<W> {
             let least = self.peer.stream_bytes as u64 / 2;
             let Some(s) = self.flows.sending.get_mut(&flow) else { continue };
             s.in_turn = false;
-            let (rest, credit) = (s.rest(), s.granted.bytes - s.sent.bytes);
+            let (rest, mut credit) = (s.rest(), s.granted.bytes - s.sent.bytes);
+            if s.body {
+                // What was received is known from the credit that came back for it.
+                let received = s.granted.bytes - u64::from(self.peer.stream_bytes);
+                credit = credit.min((received + AHEAD).saturating_sub(s.sent.bytes));
+            }
             // A fragment that is small only for want of credit is not worth a frame; once the receiver
             // has taken what it has, the credit is at least half of what it began with.
             if credit < (rest.min(FRAGMENT) as u64).min(least) {
@@ -636,7 +646,7 @@ impl<W> Outbound<W> {
         if more {
             // Put together at once, so credit comes back at once: what bounds bodies is `body`. Nobody
             // needs more of what is thrown away.
-            if !body.discarded && body.received + window - body.granted >= window / 2 {
+            if !body.discarded && body.received + window - body.granted >= (FRAGMENT as u64).min(window / 2) {
                 body.granted = body.received + window;
                 let total = Totals { bytes: body.granted, items: 0 };
                 self.give_credit(flow, total);
@@ -733,6 +743,28 @@ impl<W> Outbound<W> {
                 waiting(&mut r.waiting);
                 None
             }
+        }
+    }
+
+    /// Takes further items of a stream that are here, small ones and a few, to spare their reader a lock
+    /// for each.
+    pub fn take_items(&mut self, at: Receiver, into: &mut VecDeque<Bytes>) {
+        let Some(r) = self.flows.receiving(at) else { return };
+        let mut bytes = 0;
+        while into.len() < AT_A_TIME
+            && let Some(item) = r.items.pop_front_if(|item| bytes + item.len() <= SMALL)
+        {
+            bytes += item.len();
+            into.push_back(item);
+        }
+        if into.is_empty() {
+            return;
+        }
+        r.taken.bytes += bytes as u64;
+        r.taken.items += into.len() as u64;
+        let (flow, over) = (r.flow, r.end.is_some());
+        if !over {
+            self.return_credit(flow);
         }
     }
 

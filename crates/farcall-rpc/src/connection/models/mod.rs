@@ -302,7 +302,7 @@ fn a_reader_learns_of_an_item_and_its_credit_is_sent() {
         let driver = task.spawn(4);
         let (sending, half) = (peer.clone(), vec![0; limits().stream_bytes / 2]);
         let sender = spawn(move || sending.say(Header::new(Kind::Data, flags::RESULTS, 0, id.0), &half));
-        let item = moving(|waker| connection.inner.poll_item(stream, waker));
+        let item = moving(|waker| connection.inner.poll_item(stream, &mut Default::default(), waker));
         assert!(matches!(item, Item::Item(_)));
         peer.await_frame(Kind::Credit);
         connection.inner.abort();
