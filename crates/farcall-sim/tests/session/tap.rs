@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use farcall_wire::{FRAGMENT, Frame, Hello, Kind, PeerLimits, flags};
+use farcall_wire::{FRAGMENT, Frame, Hello, Kind, PeerLimits, WHOLE, flags};
 
 use crate::ledger::{Key, Record, begins_with};
 
@@ -78,7 +78,9 @@ impl Tap {
         let (id, bits, len) = (header.id, header.flags, u64::from(header.len));
         let results = bits & flags::RESULTS != 0;
         let piece = header.kind == Kind::Data || header.kind == Kind::Reply && bits & flags::MORE != 0;
-        assert!(!piece || len <= FRAGMENT as u64, "a piece of {len} bytes, which others wait for");
+        // The rest of an item may be as large as any whole frame.
+        let most = if bits & flags::MORE != 0 { FRAGMENT } else { WHOLE };
+        assert!(!piece || len <= most as u64, "a piece of {len} bytes, which others wait for");
         // Who made the call, if `from` sends the flow; if it receives it, the other one.
         let (sends, receives) = if results { (1 - from, from) } else { (from, 1 - from) };
         match header.kind {

@@ -16,7 +16,7 @@ use farcall_core::{Certainty, Code, Limits, RpcError, Stage};
 
 use super::{CallId, Outbound, Waiting};
 use crate::failure::Failure;
-use crate::frame::{FRAGMENT, Frame, HEADER, Header, Kind, Violation, flags, status};
+use crate::frame::{FRAGMENT, Frame, HEADER, Header, Kind, Violation, WHOLE, flags, status};
 use crate::outbuf::OutBuf;
 
 /// An item above this many bytes is sent by turns, not among the small frames.
@@ -462,6 +462,8 @@ impl<W> Outbound<W> {
         while budget > 0 {
             let Some(flow) = self.flows.turns.pop_front() else { break };
             let least = self.peer.stream_bytes as u64 / 2;
+            // An item that fits one frame goes in one: its reader gets it without a copy.
+            let whole = WHOLE.min(self.peer.frame as usize);
             let Some(s) = self.flows.sending.get_mut(&flow) else { continue };
             s.in_turn = false;
             let (rest, mut credit) = (s.rest(), s.granted.bytes - s.sent.bytes);
@@ -472,10 +474,11 @@ impl<W> Outbound<W> {
             }
             // A fragment that is small only for want of credit is not worth a frame; once the receiver
             // has taken what it has, the credit is at least half of what it began with.
-            if credit < (rest.min(FRAGMENT) as u64).min(least) {
+            let piece = if s.body || rest > whole { rest.min(FRAGMENT) } else { rest };
+            if credit < (piece as u64).min(least) {
                 continue;
             }
-            let n = rest.min(FRAGMENT).min(credit as usize);
+            let n = piece.min(credit as usize);
             let head = s.head.split_to(n.min(s.head.len()));
             let tail = s.tail.split_to(n - head.len());
             s.sent.bytes += n as u64;
