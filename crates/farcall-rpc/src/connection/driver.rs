@@ -180,7 +180,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Puts a driver on a link that has shaken hands. Run it as a task; it ends with the link.
-    pub(crate) fn new(handshake: Handshake, services: Arc<Services>, running: Arc<Running>, address: String) -> (Connection, Driver) {
+    pub(crate) fn new(handshake: Handshake, services: Arc<Services>, running: Arc<Running>, address: String) -> (Connection, Box<Driver>) {
         let Handshake { link, rest, theirs, session } = handshake;
         let keys = theirs.keys.map(|moment| Seen { moment, at: Instant::now() });
         let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation, keys });
@@ -240,11 +240,13 @@ impl Driver {
             draining: false,
             ended: false,
         };
-        (Connection { inner }, driver)
+        (Connection { inner }, Box::new(driver))
     }
 
     /// Runs the connection to its end.
-    pub(crate) async fn run(mut self) {
+    ///
+    /// In a box: a task keeps what it is given twice, once as given and once while it runs.
+    pub(crate) async fn run(mut self: Box<Self>) {
         let end = poll_fn(|cx| self.turn(cx)).await;
         // After a GoAway the peer may still be sending: to close with bytes unread would reset the
         // connection, and the peer might never read why.

@@ -65,7 +65,8 @@ impl Farcall {
         let Links { services, limits, stop, running, .. } = &*self.0;
         let address = link.peer();
         // A peer that says nothing must not hold up a drain.
-        let establishing = establish_provider(link, first, limits, &address, services.keys.as_deref());
+        // Boxed, so that the connection's task does not keep room for it.
+        let establishing = Box::pin(establish_provider(link, first, limits, &address, services.keys.as_deref()));
         let handshake = match unless_stopped(&mut stop.clone(), Stop::Drain, establishing).await {
             Some(Ok(handshake)) => handshake,
             Some(Err(e)) => return services.observers.iter().for_each(|o| o.refused(&address, &e)),
