@@ -50,7 +50,7 @@ pub struct Limits {
     /// Silence after which the peer is asked whether it lives; after as much again without an answer the
     /// connection is given up as lost. Default 10 s, at least 10 ms. A handler that blocks its connection's
     /// task for longer (computes, or sleeps the thread) costs the link, too: write a plain `fn`, or use
-    /// `farcall::spawn`. `None` = a link that was cut without a word (a
+    /// `farcall::spawn_blocking`. `None` = a link that was cut without a word (a
     /// pulled cable) is only noticed when something is sent.
     pub heartbeat: Option<Duration>,
     /// How long a connection may look at its socket before it goes to sleep, while calls are under way

@@ -56,7 +56,7 @@ pub fn derive_schema(item: TokenStream) -> TokenStream {
 ///
 /// Handlers of one connection run in that connection's task: one after the other until they wait, then side by side.
 /// A handler that computes for long holds up its neighbours: make it a plain `fn`, or move the work with
-/// `farcall::spawn`. Calls of one client start in the order in which they were made.
+/// `farcall::spawn_blocking`. Calls of one client start in the order in which they were made.
 ///
 /// | on the trait | |
 /// |---|---|

@@ -115,7 +115,8 @@ impl<M: Method> Call<M> {
     }
 
     /// Gives up after `time`. The default is the channel's, 10 s; a call made by a handler never
-    /// outlives the handler's own deadline.
+    /// outlives the handler's own deadline. If the result is a stream it covers the opening only; a call
+    /// that takes a stream has none unless it is set, and must then end within it.
     pub fn deadline(mut self, time: Duration) -> Self {
         self.deadline = Deadline::In(time);
         self

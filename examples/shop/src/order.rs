@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farcall::prelude::*;
-use farcall::{Fault, Key, Method};
+use farcall::{Fault, Key, Limits, Method};
 
 use crate::api::{
     Order, OrderError, OrderLedger, OrderLine, Orders, OrdersServer, Outcome, PayError, PaymentClient, Receipt, ShipError, Status,
@@ -44,7 +44,7 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
         let till = options.till.as_ref().unwrap_or(&options.payment);
         let desk = Desk {
             book: Book::default(),
-            till: PaymentClient::connect(till).observe(to_payment.clone()).await.map_err(|e| e.to_string())?,
+            till: PaymentClient::connect(till).limits(again_soon()).observe(to_payment.clone()).await.map_err(|e| e.to_string())?,
             with_keys: !options.without_keys,
             payment: PaymentClient::connect(&options.payment).observe(to_payment.clone()).await.map_err(|e| e.to_string())?,
             warehouse: WarehouseClient::connect(&options.warehouse).observe(to_warehouse.clone()).await.map_err(|e| e.to_string())?,
@@ -98,6 +98,12 @@ impl Orders for Desk {
             runs: self.here.runs(),
         })
     }
+}
+
+/// The bad wire is cut every few milliseconds, and is none the worse for it: that is no reason to let
+/// the till alone for seconds, as one would a provider that dies again and again.
+fn again_soon() -> Limits {
+    Limits { reconnect_base: Duration::from_millis(2), reconnect_cap: Duration::from_millis(20), ..Limits::default() }
 }
 
 impl Desk {

@@ -12,8 +12,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, block_in_place};
 
 use crate::context::{Context as CallContext, Current, enter, with_current};
 use crate::skeleton::ParkedHandler;
@@ -186,7 +187,14 @@ impl Future for Computing {
         // It is never closed; the worker is given back when this poll ends.
         let _worker = ready!(waiting.as_mut().poll(cx)).ok();
         *turn = None;
-        match enter(current, || catch_unwind(AssertUnwindSafe(|| handler.poll(cx)))) {
+        let mut compute = || enter(current, || catch_unwind(AssertUnwindSafe(|| handler.poll(cx))));
+        // Told that it blocks, the runtime gives what else this worker has to do to another: its queue,
+        // and the sockets if it was the one that watched them.
+        let polled = match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => block_in_place(&mut compute),
+            _ => compute(),
+        };
+        match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(())) => Poll::Ready(std::mem::take(current)),
             Err(payload) => resume_unwind(payload),

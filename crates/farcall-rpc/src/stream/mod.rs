@@ -67,7 +67,9 @@ impl<T: Send + 'static, E: Fault<Error: Send> + 'static> Streaming<T, E> {
     }
 
     /// What others send: a sender, and the stream of what is sent. At most `capacity` items (at least
-    /// one) wait in between. The stream is over when all senders are gone.
+    /// one) wait in between. The stream is over when all senders are gone, also if they are dropped by a
+    /// panic of their task: [`produce`](Streaming::produce) tells the reader. A task that was started by
+    /// [`spawn`](crate::spawn) keeps the deadline of the stream's opening for its own calls; a producer does not.
     pub fn channel(capacity: usize) -> (StreamSender<T, E>, Self) {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         (StreamSender(sender), Streaming::new(FromChannel(receiver)))
@@ -226,15 +228,18 @@ struct Producing<T, X> {
 
 impl<T, X> Unpin for Producing<T, X> {}
 
-impl<T, X> Stream for Producing<T, X> {
+impl<T, X: From<RpcError>> Stream for Producing<T, X> {
     type Item = Result<T, X>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let me = &mut *self;
-        if let Some(producing) = &mut me.producing
-            && let Poll::Ready(end) = producing.as_mut().poll(cx)
-        {
-            (me.producing, me.last) = (None, end.err());
+        if let Some(producing) = &mut me.producing {
+            // A panic comes behind what was sent before, like any other end.
+            let polled = catch_unwind(AssertUnwindSafe(|| producing.as_mut().poll(cx)));
+            let polled = polled.unwrap_or_else(|payload| Poll::Ready(Err(panicked(&*payload).into())));
+            if let Poll::Ready(end) = polled {
+                (me.producing, me.last) = (None, end.err());
+            }
         }
         match me.receiver.poll_recv(cx) {
             Poll::Ready(Some(item)) => Poll::Ready(Some(item)),
@@ -298,6 +303,18 @@ mod tests {
         }));
         assert_eq!(items, (0..100).collect::<Vec<_>>());
         assert_eq!(end.unwrap().message(), "enough");
+    }
+
+    #[test]
+    fn a_producer_that_panics_loses_nothing_that_it_sent() {
+        let (items, end) = all(Streaming::produce(|out| async move {
+            for n in 0..3 {
+                out.send(n).await?;
+            }
+            panic!("the producer's own fault")
+        }));
+        assert_eq!(items, [0, 1, 2]);
+        assert!(end.unwrap().message().contains("the producer's own fault"));
     }
 
     #[test]

@@ -398,7 +398,8 @@ impl<W> Outbound<W> {
         let (len, limit) = (head.len() + tail.len(), self.peer.body as usize);
         if len > limit {
             let why = format!("a stream item is {len} bytes, the receiver's limit `body` is {limit}");
-            return Err(RpcError::not_sent(Code::ResourceExhausted, why).with_stage(Stage::Encode));
+            // The item was not sent, but the call that it belongs to was.
+            return Err(RpcError::new(Code::ResourceExhausted, why).with_stage(Stage::Encode));
         }
         let Some(s) = self.sending(at) else { return Ok(()) };
         s.sent.items += 1;
