@@ -112,7 +112,7 @@ struct Task {
 }
 
 impl Task {
-    fn new(driver: Driver) -> Task {
+    fn new(driver: Box<Driver>) -> Task {
         Task { run: Box::pin(driver.run()), sleeper: Sleeper::new() }
     }
 
