@@ -1,5 +1,5 @@
 //! The calls we made: a slot for each that awaits its reply, our side of the method table, the
-//! frames on their way out, and what flows beside calls (`flows.rs`).
+//! frames on their way out, and what flows beside calls (`flows/`).
 //!
 //! Slots are an array and a call's number is `generation << 16 | slot`. A slot whose caller went
 //! away is kept until the reply arrives: every two-way call gets exactly one, so that a late reply
