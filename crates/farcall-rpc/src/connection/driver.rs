@@ -316,7 +316,10 @@ impl Driver {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Ok(Flushed::Blocked) => return Poll::Pending,
+                Ok(Flushed::Blocked) => {
+                    self.spin.stop();
+                    return Poll::Pending;
+                }
                 // Too much was waiting to be written; now it is not.
                 Ok(Flushed::All) if held_back && !self.is_full() => continue,
                 Ok(Flushed::All) => {
@@ -333,8 +336,7 @@ impl Driver {
 
     /// Reads and handles frames until there is nothing more to read, for a turn's share. It never stops
     /// reading for want of room: what the peer may have under way is bounded by its credit, and what
-    /// lets us go on (credit, replies, cancels) comes the same way.
-    /// Says whether it left frames for the next turn.
+    /// lets us go on (credit, replies, cancels) comes the same way. Says whether it left frames for the next turn.
     fn read_all(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         for _ in 0..READS {
             match self.handle_frames() {

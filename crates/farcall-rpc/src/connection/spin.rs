@@ -114,7 +114,8 @@ impl Spin {
         self.skip = (self.skip * 2 + 1).min(MOST_SKIPPED);
     }
 
-    fn stop(&mut self) {
+    /// It goes to sleep for another reason: others may look meanwhile.
+    pub(super) fn stop(&mut self) {
         if self.looking.take().is_some() {
             self.all.fetch_sub(1, Ordering::Relaxed);
         }
