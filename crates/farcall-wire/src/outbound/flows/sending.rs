@@ -61,7 +61,8 @@ impl<W> Outbound<W> {
     }
 
     /// Sends an item, `head` and `tail` together, after [`poll_sendable`](Outbound::poll_sendable)
-    /// said that one may be. What is left in `tail` afterwards was copied, or is not wanted. An item above the receiver's limit is refused, and nothing is sent.
+    /// said that one may be. What is left in `tail` afterwards was copied, or is not wanted. An item above
+    /// the receiver's limit is refused, and nothing is sent.
     pub fn send_item(&mut self, at: Sender, head: &[u8], tail: &mut Bytes) -> Result<(), RpcError> {
         let (len, limit) = (head.len() + tail.len(), self.peer.body as usize);
         if len > limit {
