@@ -1,0 +1,17 @@
+//! Providers are found by the name of their service, and an outage of the registry is a non-event.
+//!
+//! **Goals**: a consumer keeps a list of [`Entry`]s that is never emptied by silence, starts and calls from its cache file alone, and
+//! meets the same guarantees whichever backend is behind the URL. **Non-goals**: consensus of our own (durable agreement is
+//! ZooKeeper's or etcd's job), balancing and routing (they stand above the list).
+//!
+//! A [`Registry`] is one backend: it publishes and tells what it sees, and has no policy. What is done with what it says (merging,
+//! suspecting, publishing again, pulling, caching) is the guard's, which is one for all backends.
+
+// The data macro names this crate; inside it, that is itself.
+extern crate self as farcall_registry;
+
+mod entry;
+mod registry;
+
+pub use entry::{Advertised, Entry, EntryKey, Host, InstanceId, MethodPrints, ServiceKey};
+pub use registry::{BoxFuture, Completeness, Consumer, Gone, Listing, Published, Registry, Rule, ServiceSummary, Update, Updates};
