@@ -78,6 +78,11 @@ impl Provider {
         Provider { child, address: line.trim().to_owned() }
     }
 
+    /// Its process number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
     /// `kill -TERM` or another.
     pub(crate) fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
@@ -110,6 +115,11 @@ impl TempDir {
         let path = std::env::temp_dir().join(format!("farcall-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         TempDir(path)
+    }
+
+    /// The user that it belongs to, which is this process's.
+    pub(crate) fn owner(&self) -> u32 {
+        std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&self.0).unwrap())
     }
 
     pub(crate) fn socket(&self) -> String {

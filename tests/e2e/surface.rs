@@ -46,6 +46,11 @@ fn it_runs_between_processes() {
             exercise(&client).await;
             let peer = client.channel().peer().unwrap();
             assert!(peer.software.starts_with("farcall/"), "{peer:?}");
+            assert!(!peer.facts.is_encrypted());
+            assert_eq!(peer.facts.ip.is_some_and(|ip| ip.is_loopback()), address.starts_with("tcp"));
+            let process = peer.facts.unix.map(|u| (u.pid, u.uid));
+            let expected = address.starts_with("unix").then(|| (Some(provider.pid()), dir.owner()));
+            assert_eq!(process, expected, "as the system tells it");
         }
     });
 }

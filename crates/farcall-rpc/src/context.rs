@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use farcall_core::{Certainty, Code, Metadata, Trace};
+use farcall_transport::PeerFacts;
 
 use crate::method::Outgoing;
 
@@ -21,6 +22,9 @@ pub struct Peer {
     pub software: String,
     /// Grows with every start of its process.
     pub incarnation: u64,
+    /// What the link tells of it: its process, the names that its certificate proves. A peer cannot lie
+    /// about these as it can about what it says itself.
+    pub facts: PeerFacts,
     /// Its record of idempotency keys, if it keeps one.
     pub(crate) keys: Option<crate::keys::Seen>,
 }

@@ -37,7 +37,7 @@ pub use channel::{Channel, Connect};
 pub use context::{Context, Peer, context, spawn, spawn_blocking};
 pub use farcall_core::*;
 pub use farcall_macros::service;
-pub use farcall_transport::Io;
+pub use farcall_transport::{Io, PeerFacts, TlsPeer, UnixPeer};
 pub use hedge::Hedged;
 pub use invoke::{Invoke, RawCall, RawItem, RawReply, RawStream};
 pub use keys::Key;

@@ -10,6 +10,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::facts::{PeerFacts, UnixPeer};
+
 /// Anything that carries bytes both ways.
 pub trait ByteLink: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteLink for T {}
@@ -48,16 +50,35 @@ impl Io {
 
     /// The other side's address as errors show it.
     pub fn peer(&self) -> String {
+        self.facts().address
+    }
+
+    /// What the link tells of its peer.
+    pub fn facts(&self) -> PeerFacts {
         match self {
-            Io::Tcp(s) => s.peer_addr().map_or_else(|_| "tcp".into(), |a| format!("tcp://{a}")),
-            Io::Unix(s) => match s.peer_cred().ok().and_then(|c| c.pid()) {
-                Some(pid) => format!("unix:(process {pid})"),
-                None => "unix".into(),
-            },
-            Io::Memory(_) => "mem".into(),
-            Io::Boxed(_) => "stream".into(),
+            Io::Tcp(s) => of_tcp(s),
+            Io::Unix(s) => of_unix(s),
+            Io::Memory(_) => PeerFacts { address: "mem".into(), ..PeerFacts::default() },
+            Io::Boxed(_) => PeerFacts { address: "stream".into(), ..PeerFacts::default() },
         }
     }
+}
+
+fn of_tcp(stream: &TcpStream) -> PeerFacts {
+    match stream.peer_addr() {
+        Ok(address) => PeerFacts { address: format!("tcp://{address}"), ip: Some(address.ip().to_canonical()), ..PeerFacts::default() },
+        // It is gone already.
+        Err(_) => PeerFacts { address: "tcp".into(), ..PeerFacts::default() },
+    }
+}
+
+fn of_unix(stream: &UnixStream) -> PeerFacts {
+    let unix = stream.peer_cred().ok().map(|c| UnixPeer { pid: c.pid(), uid: c.uid(), gid: c.gid() });
+    let address = match unix.and_then(|u| u.pid) {
+        Some(pid) => format!("unix:(process {pid})"),
+        None => "unix".into(),
+    };
+    PeerFacts { address, unix, ..PeerFacts::default() }
 }
 
 /// Bytes read at a time by [`Io::read_now`], from a buffer that all connections of a thread share.

@@ -7,10 +7,12 @@
 //! What it does not do: frames, retries, TLS (that comes as another variant of [`Io`]).
 
 mod connect;
+mod facts;
 mod io;
 mod listen;
 mod memory;
 
 pub use connect::connect;
+pub use facts::{PeerFacts, TlsPeer, UnixPeer};
 pub use io::{ByteLink, Detached, Io};
 pub use listen::Listener;

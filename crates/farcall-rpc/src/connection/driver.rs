@@ -183,7 +183,8 @@ impl Driver {
     pub(crate) fn new(handshake: Handshake, services: Arc<Services>, running: Arc<Running>, address: String) -> (Connection, Box<Driver>) {
         let Handshake { link, rest, theirs, session } = handshake;
         let keys = theirs.keys.map(|moment| Seen { moment, at: Instant::now() });
-        let peer = Arc::new(Peer { address: address.clone(), software: theirs.software, incarnation: theirs.incarnation, keys });
+        let (software, incarnation, facts) = (theirs.software, theirs.incarnation, link.facts());
+        let peer = Arc::new(Peer { address: address.clone(), software, incarnation, facts, keys });
         let max_frame = session.hello.limits.frame as usize;
         let (mut outbound, inbound) = (session.outbound, session.inbound);
         outbound.established(theirs.limits, address);

@@ -98,6 +98,10 @@ impl Protocol for Farcall {
         "farcall 1"
     }
 
+    fn alpn(&self) -> &'static [&'static str] {
+        &["farcall/1"]
+    }
+
     fn sniff(&self, first: &[u8]) -> Sniff {
         match Preface::parse(first) {
             // Another version is told so in farcall's own words.

@@ -28,6 +28,12 @@ pub trait Protocol: Send + Sync + 'static {
     /// Whether a connection that starts with these bytes (at most 24) is its own.
     fn sniff(&self, first: &[u8]) -> Sniff;
 
+    /// The names that a client may ask for it by in a TLS handshake (ALPN): `h2`, `http/1.1`. The first bytes
+    /// decide all the same; what was agreed on is in [`Io::facts`].
+    fn alpn(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Serves a connection to its end. `first` holds the bytes that were read already. The future is
     /// dropped when the server is, or when the time of a drain is over.
     fn serve(&self, link: Io, first: BytesMut) -> BoxFuture<'static, ()>;
