@@ -78,6 +78,9 @@ pub enum Completeness {
 pub struct Listing {
     /// Entries, in no order.
     pub entries: Vec<Arc<Entry>>,
+    /// Those of them that the backend doubts: their provider's connection broke and their lease still runs, or nobody has confirmed
+    /// them since the backend was started. To be used last. Empty where the backend cannot tell.
+    pub suspect: Vec<EntryKey>,
     /// Rules that concern the service.
     pub rules: Vec<Arc<Rule>>,
     /// Whether more may exist.
@@ -93,8 +96,11 @@ pub struct Listing {
 pub enum Update {
     /// All there is: at the start, and whenever the backend cannot say what changed.
     All(Listing),
-    /// New, or changed.
+    /// New, or changed, or no longer suspect.
     Put(Arc<Entry>),
+    /// It is still there, but the backend doubts it: its provider's connection broke. [`Put`](Update::Put) or [`Gone`](Update::Gone)
+    /// follows, at the latest when its lease ends.
+    Suspect(EntryKey),
     /// No longer there.
     Gone(EntryKey, Gone),
     /// All rules that concern the service, after a change.
