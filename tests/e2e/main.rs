@@ -5,6 +5,7 @@ mod cli;
 mod codecs;
 mod compat;
 mod corners;
+mod dispatch;
 mod edges;
 mod fair;
 mod keys;

@@ -146,7 +146,12 @@ impl farcall::Protocol for Ping {
             _ => farcall::Sniff::No,
         }
     }
-    fn serve(&self, mut link: farcall::Io, first: bytes::BytesMut) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+    fn serve(
+        &self,
+        mut link: farcall::Io,
+        first: bytes::BytesMut,
+        _: farcall::Dispatch,
+    ) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
         Box::pin(async move {
             let lines = first.iter().filter(|&&b| b == b'\n').count();
             let _ = link.write_all("PONG\n".repeat(lines).as_bytes()).await;

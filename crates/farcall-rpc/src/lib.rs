@@ -6,7 +6,8 @@
 //! rules are in `farcall-wire`, which it drives.
 //!
 //! The seams to the rest of farcall: [`Resolver`] (endpoints in), [`Observer`] (outcomes out),
-//! [`Protocol`] (other protocols on the same port), [`Invoke`] (calls without a stub). What it does
+//! [`Protocol`] and [`Dispatch`] (other protocols on the
+//! same port), [`Invoke`] (calls without a stub). What it does
 //! not know: registries, balancing, retries.
 
 // The service macro names this crate; the built-in service in `meta` is inside it.
@@ -17,6 +18,7 @@ mod call;
 mod channel;
 mod connection;
 mod context;
+mod dispatch;
 mod hedge;
 mod invoke;
 mod keys;
@@ -35,6 +37,7 @@ pub use batch::{Batch, batch};
 pub use call::{Call, Pending};
 pub use channel::{Channel, Connect};
 pub use context::{Context, Peer, context, spawn, spawn_blocking};
+pub use dispatch::{Dispatch, ForeignCall, ForeignCalling, ForeignItem, ForeignItems, ForeignReply, Held, Target};
 pub use farcall_core::*;
 pub use farcall_macros::service;
 pub use farcall_transport::{Io, PeerFacts, TlsPeer, UnixPeer};

@@ -503,7 +503,7 @@ fn too_late() -> RpcError {
 }
 
 #[cold]
-fn crowded(limit: usize) -> RpcError {
+pub(crate) fn crowded(limit: usize) -> RpcError {
     let why = format!("{limit} calls are in flight on this server, its limit `server_in_flight`: call another, or later");
     RpcError::not_executed(Code::ResourceExhausted, why).with_stage(Stage::ServerQueue)
 }

@@ -54,10 +54,10 @@ impl Running {
 }
 
 /// Counts a handler for as long as it exists.
-pub(super) struct Counted(Arc<Running>);
+pub(crate) struct Counted(Arc<Running>);
 
 impl Counted {
-    pub(super) fn new(running: &Arc<Running>) -> Counted {
+    pub(crate) fn new(running: &Arc<Running>) -> Counted {
         running.handlers.fetch_add(1, Ordering::AcqRel);
         Counted(Arc::clone(running))
     }
@@ -72,20 +72,20 @@ impl Drop for Counted {
 }
 
 /// What is needed to end a call.
-pub(super) struct Ending {
-    pub(super) id: u32,
-    pub(super) oneway: bool,
-    pub(super) service: u32,
-    pub(super) method: u16,
-    pub(super) since: Option<Instant>,
+pub(crate) struct Ending {
+    pub(crate) id: u32,
+    pub(crate) oneway: bool,
+    pub(crate) service: u32,
+    pub(crate) method: u16,
+    pub(crate) since: Option<Instant>,
     /// Streams flow beside it: its number is in use until they are over too.
-    pub(super) streamed: bool,
+    pub(crate) streamed: bool,
     /// Bytes of its arguments, while they count as held.
-    pub(super) held: usize,
+    pub(crate) held: usize,
 }
 
 impl Entry {
-    pub(super) fn ending(&self) -> Ending {
+    pub(crate) fn ending(&self) -> Ending {
         let Entry { id, oneway, service, method, since, streamed, held, .. } = *self;
         Ending { id, oneway, service, method, since, streamed, held }
     }
@@ -93,7 +93,7 @@ impl Entry {
 
 /// Tells the observers of a call's end.
 #[cold]
-pub(super) fn observe(services: &Services, peer: &Peer, ending: &Ending, finish: Option<Finish>) {
+pub(crate) fn observe(services: &Services, peer: &Peer, ending: &Ending, finish: Option<Finish>) {
     let descriptor = services.skeletons[ending.service as usize].descriptor();
     let outcome = Outcome {
         side: Side::Server,
@@ -115,10 +115,10 @@ pub(super) fn observe(services: &Services, peer: &Peer, ending: &Ending, finish:
 }
 
 /// A handler whose connection is gone and that runs to its end all the same.
-pub(super) struct Detached {
-    pub(super) entry: Entry,
-    pub(super) services: Arc<Services>,
-    pub(super) peer: Arc<Peer>,
+pub(crate) struct Detached {
+    pub(crate) entry: Entry,
+    pub(crate) services: Arc<Services>,
+    pub(crate) peer: Arc<Peer>,
 }
 
 impl Future for Detached {

@@ -22,9 +22,11 @@ use farcall_core::{Certainty, Code, Limits, RpcError, ServiceDescriptor};
 use farcall_wire::{CallId, Outbound, Sender, Start};
 
 use crate::context::Peer;
-pub(crate) use detached::Running;
+pub(crate) use calls::crowded;
+pub(crate) use detached::{Counted, Detached, Ending, Running, observe};
 pub(crate) use driver::{Driver, Services};
 pub(crate) use handshake::{establish, establish_provider, last_words, random_id};
+pub(crate) use parked::Entry;
 use sync::{Mutex, MutexGuard};
 
 /// Milliseconds since the connection was made: what the session counts deadlines in.

@@ -44,21 +44,21 @@ impl Wake for Alarm {
 }
 
 /// A handler and what is known of its call.
-pub(super) struct Entry {
-    pub(super) handler: Box<dyn ParkedHandler>,
-    pub(super) context: CallContext,
-    pub(super) id: u32,
-    pub(super) oneway: bool,
-    pub(super) service: u32,
-    pub(super) method: u16,
+pub(crate) struct Entry {
+    pub(crate) handler: Box<dyn ParkedHandler>,
+    pub(crate) context: CallContext,
+    pub(crate) id: u32,
+    pub(crate) oneway: bool,
+    pub(crate) service: u32,
+    pub(crate) method: u16,
     /// May be dropped when its caller goes away.
-    pub(super) cancel: bool,
-    pub(super) since: Option<Instant>,
+    pub(crate) cancel: bool,
+    pub(crate) since: Option<Instant>,
     /// Streams flow beside the call.
-    pub(super) streamed: bool,
+    pub(crate) streamed: bool,
     /// Bytes of its arguments.
-    pub(super) held: usize,
-    pub(super) _counted: Counted,
+    pub(crate) held: usize,
+    pub(crate) _counted: Counted,
 }
 
 struct Place {

@@ -9,7 +9,9 @@ use farcall_transport::Io;
 use farcall_wire::Preface;
 use tokio::sync::watch;
 
-use crate::connection::{Driver, Inner, Running, Services, establish_provider};
+use crate::connection::{Driver, Inner, Services, establish_provider};
+use crate::context::Peer;
+use crate::dispatch::{Dispatch, Shared};
 use crate::method::BoxFuture;
 use crate::protocol::{Protocol, Sniff};
 use crate::server::{Stop, unless_stopped};
@@ -19,17 +21,21 @@ use crate::server::{Stop, unless_stopped};
 pub(crate) struct Farcall(Arc<Links>);
 
 struct Links {
-    services: Arc<Services>,
-    limits: Limits,
-    /// Set once the server drains.
-    stop: watch::Receiver<Stop>,
-    running: Arc<Running>,
+    shared: Arc<Shared>,
     connections: Mutex<HashMap<usize, Arc<Inner>>>,
 }
 
 impl Farcall {
     pub(crate) fn new(services: Arc<Services>, limits: Limits, stop: watch::Receiver<Stop>) -> Farcall {
-        Farcall(Arc::new(Links { services, limits, stop, running: Arc::default(), connections: Mutex::default() }))
+        let shared = Arc::new(Shared { services, limits, running: Arc::default(), stop });
+        Farcall(Arc::new(Links { shared, connections: Mutex::default() }))
+    }
+
+    /// What other protocols are given for a link of theirs.
+    pub(crate) fn dispatch(&self, link: &Io, protocol: &str) -> Dispatch {
+        let facts = link.facts();
+        let peer = Peer { address: facts.address.clone(), software: protocol.to_owned(), incarnation: 0, facts, keys: None };
+        Dispatch::new(Arc::clone(&self.0.shared), peer)
     }
 
     fn connections(&self) -> MutexGuard<'_, HashMap<usize, Arc<Inner>>> {
@@ -43,7 +49,7 @@ impl Farcall {
 
     /// Handlers that have not ended, those whose connection is gone included.
     pub(crate) fn handlers(&self) -> usize {
-        self.0.running.handlers()
+        self.0.shared.running.handlers()
     }
 
     /// Lets every connection end gracefully.
@@ -58,11 +64,11 @@ impl Farcall {
 
     /// Until no handler runs, those whose connection is gone included.
     pub(crate) async fn no_handlers(&self) {
-        self.0.running.none().await;
+        self.0.shared.running.none().await;
     }
 
     async fn run(self, link: Io, first: BytesMut) {
-        let Links { services, limits, stop, running, .. } = &*self.0;
+        let Shared { services, limits, running, stop } = &*self.0.shared;
         let address = link.peer();
         // A peer that says nothing must not hold up a drain.
         // Boxed, so that the connection's task does not keep room for it.
@@ -111,7 +117,7 @@ impl Protocol for Farcall {
         }
     }
 
-    fn serve(&self, link: Io, first: BytesMut) -> BoxFuture<'static, ()> {
+    fn serve(&self, link: Io, first: BytesMut, _: Dispatch) -> BoxFuture<'static, ()> {
         Box::pin(self.clone().run(link, first))
     }
 }

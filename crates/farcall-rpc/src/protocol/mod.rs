@@ -5,6 +5,7 @@ mod farcall;
 use bytes::BytesMut;
 use farcall_transport::Io;
 
+use crate::dispatch::Dispatch;
 use crate::method::BoxFuture;
 pub(crate) use farcall::Farcall;
 
@@ -34,7 +35,7 @@ pub trait Protocol: Send + Sync + 'static {
         &[]
     }
 
-    /// Serves a connection to its end. `first` holds the bytes that were read already. The future is
-    /// dropped when the server is, or when the time of a drain is over.
-    fn serve(&self, link: Io, first: BytesMut) -> BoxFuture<'static, ()>;
+    /// Serves a connection to its end. `first` holds the bytes that were read already; calls go through
+    /// `dispatch`. The future is dropped when the server is, or when the time of a drain is over.
+    fn serve(&self, link: Io, first: BytesMut, dispatch: Dispatch) -> BoxFuture<'static, ()>;
 }

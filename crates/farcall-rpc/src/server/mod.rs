@@ -368,7 +368,10 @@ async fn serve_link(core: &Arc<Core>, mut link: Io) {
     let sniffing = tokio::time::timeout(core.handshake, sniff(&core.protocols, &mut link, &mut first));
     let Some(sniffed) = unless_stopped(&mut stop, Stop::Drain, sniffing).await else { return };
     match sniffed {
-        Ok(Some(protocol)) => drop(unless_stopped(&mut stop, Stop::Now, protocol.serve(link, first)).await),
+        Ok(Some(protocol)) => {
+            let dispatch = core.farcall.dispatch(&link, protocol.name());
+            let _ = unless_stopped(&mut stop, Stop::Now, protocol.serve(link, first, dispatch)).await;
+        }
         Ok(None) | Err(_) if first.is_empty() => {}
         Ok(None) | Err(_) => {
             let names: Vec<&str> = core.protocols.iter().map(|p| p.name()).collect();
