@@ -12,6 +12,8 @@ extern crate self as farcall_registry;
 
 mod entry;
 mod registry;
+mod url;
 
 pub use entry::{Advertised, Entry, EntryKey, Host, InstanceId, MethodPrints, ServiceKey};
 pub use registry::{BoxFuture, Completeness, Consumer, Gone, Listing, Published, Registry, Rule, ServiceSummary, Update, Updates};
+pub use url::{LONGEST_URL, MOST_BACKENDS, RegistryUrl, open, parse_list};
