@@ -201,25 +201,15 @@ fn begins_url(part: &str, last: &str) -> bool {
 /// Opens one backend. Nothing is connected yet; a URL that cannot work is refused by name.
 pub fn open(url: &RegistryUrl) -> Result<Arc<dyn Registry>, RpcError> {
     match url.scheme.as_str() {
-        "zookeeper" | "etcd" if !has(&url.scheme) => {
-            Err(url.refuse(format!("this program is built without it: add the feature {:?} of the crate farcall", url.scheme)))
+        feature @ ("zookeeper" | "etcd") => {
+            Err(url.refuse(format!("this program is built without it: add the feature {feature:?} of the crate farcall")))
         }
-        other => Err(url.refuse(format!("there is no kind of registry {other:?}; there are: {}", known().join(", ")))),
+        other => Err(url.refuse(format!("there is no kind of registry {other:?}; there are: {}", KNOWN.join(", ")))),
     }
 }
 
-/// The kinds that this build has.
-fn known() -> Vec<&'static str> {
-    ["zookeeper", "etcd"].into_iter().filter(|scheme| has(scheme)).collect()
-}
-
-fn has(scheme: &str) -> bool {
-    match scheme {
-        "zookeeper" => cfg!(feature = "zookeeper"),
-        "etcd" => cfg!(feature = "etcd"),
-        _ => true,
-    }
-}
+/// The kinds of backends there are.
+const KNOWN: &[&str] = &["farcall", "zookeeper", "etcd", "dns", "static"];
 
 #[cfg(test)]
 mod tests {
