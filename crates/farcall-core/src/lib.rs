@@ -5,6 +5,7 @@ extern crate self as farcall_core;
 
 mod base64;
 pub mod byte_vec;
+pub mod check;
 pub mod codec;
 pub mod compact;
 pub mod compat;

@@ -190,6 +190,7 @@ fn evolve_kind(random: &mut Random, kind: &mut Kind) {
     match kind {
         Kind::Unit if random.one_in(4) => *kind = Kind::Struct(vec![]),
         Kind::Unit => {}
+        Kind::Newtype(ty) => evolve_ty(random, ty),
         Kind::Tuple(types) => types.iter_mut().for_each(|ty| evolve_ty(random, ty)),
         Kind::Struct(fields) => evolve_fields(random, fields),
         Kind::Enum(variants) => {
@@ -259,6 +260,7 @@ fn value(random: &mut Random, ty: &Ty, schema: &TypeSchema, depth: usize) -> Opt
         Ty::Tuple(types) => parts_value(random, types, schema, depth)?,
         Ty::Ref(def) => match &schema.defs[*def as usize].kind {
             Kind::Unit => Value::Unit,
+            Kind::Newtype(ty) => value(random, ty, schema, depth + 1)?,
             Kind::Tuple(types) => parts_value(random, types, schema, depth)?,
             Kind::Struct(fields) => fields_value(random, fields, schema, depth)?,
             Kind::Enum(variants) if variants.is_empty() => return None,
@@ -569,6 +571,7 @@ fn is_free(ty: &Ty, schema: &TypeSchema) -> bool {
                 above.push(*def);
                 let all = match &schema.defs[*def as usize].kind {
                     Kind::Unit => true,
+                    Kind::Newtype(ty) => free(ty, schema, above),
                     Kind::Tuple(types) => types.iter().all(|ty| free(ty, schema, above)),
                     Kind::Struct(fields) => fields.iter().all(|field| free(&field.ty, schema, above)),
                     Kind::Enum(_) => false,
@@ -678,7 +681,9 @@ impl<'de> DeserializeSeed<'de> for Of {
             Ty::Map(..) => from.deserialize_map(self),
             Ty::Array(_, count) => from.deserialize_tuple(*count as usize, self),
             Ty::Tuple(types) => from.deserialize_tuple(types.len(), self),
+            Ty::Json | Ty::Text(..) => panic!("there are none among the random types"),
             Ty::Ref(_) => match self.kind() {
+                Kind::Newtype(ty) => self.of(ty).deserialize(from),
                 Kind::Unit => from.deserialize_unit_struct("", self),
                 Kind::Tuple(types) => from.deserialize_tuple_struct("", types.len(), self),
                 Kind::Struct(fields) => from.deserialize_struct("", names(fields.iter().map(|field| &field.name)), self),

@@ -11,9 +11,11 @@ use proc_macro::TokenStream;
 
 /// Makes a struct or enum travel in calls: derives serde's `Serialize` and `Deserialize` and farcall's `Schema`.
 ///
-/// Of the standard library travel: numbers, `bool`, `char`, `String`, `Option`, `Vec`, `VecDeque`, arrays, hash and
-/// B-tree maps and sets, tuples, `Box`, `Arc`, `Cow`, `Duration` and `SystemTime`; besides, `bytes::Bytes`. A type of
-/// another crate is wrapped in one of your own, or written as another with `#[schema(as = Type)]`.
+/// Of the standard library travels all that serde knows, but `OsString`: numbers, text, paths, collections, arrays and
+/// tuples of up to 16, pointers and cells, ranges, addresses, `Duration`, `SystemTime`, `Result`; besides,
+/// `bytes::Bytes`. The types of uuid, chrono, jiff, url and rust_decimal travel with farcall's feature of that name. A
+/// type of any other crate is wrapped in one of your own, or written as another with `#[schema(as = Type)]`; whether
+/// such a promise is kept, `farcall::check::schema_of` tells in a test.
 ///
 /// Fields spelled `Vec<u8>` or `Bytes` (also in an `Option`) go as bytes, not as lists of numbers.
 /// `#[data(crate = path)]` names another crate than `::farcall` to refer to.

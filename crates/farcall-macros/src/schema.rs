@@ -53,9 +53,15 @@ fn body(input: &DeriveInput, root: &Path) -> syn::Result<TokenStream> {
         return Ok(derive.ty(ty));
     }
     match &input.data {
-        Data::Struct(data) if attrs.transparent => derive.transparent(&data.fields),
+        Data::Struct(data) if attrs.transparent => {
+            let inner = derive.transparent(&data.fields)?;
+            Ok(derive.newtype(input, &attrs, &inner))
+        }
         Data::Struct(data) => match &data.fields {
-            Fields::Unnamed(fields) if fields.unnamed.len() == 1 => derive.only(fields),
+            Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
+                let inner = derive.only(fields)?;
+                Ok(derive.newtype(input, &attrs, &inner))
+            }
             fields => {
                 let kind = derive.struct_kind(fields, &attrs)?;
                 Ok(derive.define(input, &attrs, &kind))
@@ -164,21 +170,29 @@ impl Derive<'_> {
     }
 
     fn define(&self, input: &DeriveInput, attrs: &TypeAttrs, kind: &TokenStream) -> TokenStream {
+        let (itself, head) = (itself(input), self.head(input, attrs));
+        quote!(builder.define::<#itself>(#head, |builder| #kind))
+    }
+
+    /// A struct that is written as its one field.
+    fn newtype(&self, input: &DeriveInput, attrs: &TypeAttrs, inner: &TokenStream) -> TokenStream {
+        let (itself, head) = (itself(input), self.head(input, attrs));
+        quote!(builder.newtype::<#itself>(#head, |builder| #inner))
+    }
+
+    fn head(&self, input: &DeriveInput, attrs: &TypeAttrs) -> TokenStream {
         let root = self.root;
         let name = attrs.rename.clone().unwrap_or_else(|| attrs::plain(&input.ident));
         let args = input.generics.type_params().map(|param| &param.ident);
         let foreign = option(attrs.foreign.as_ref());
         let docs = &attrs.docs;
         quote! {
-            builder.define::<Self>(
-                #root::__rt::DefHead {
-                    name: #name,
-                    args: &[#(<#args as #root::__rt::Schema>::ty),*],
-                    foreign: #foreign,
-                    docs: #docs,
-                },
-                |builder| #kind,
-            )
+            #root::__rt::DefHead {
+                name: #name,
+                args: &[#(<#args as #root::__rt::Schema>::ty),*],
+                foreign: #foreign,
+                docs: #docs,
+            }
         }
     }
 
@@ -300,6 +314,19 @@ impl Derive<'_> {
             }
         }
     }
+}
+
+/// The type itself, as one that lives for ever: what it borrows makes no other type of it.
+fn itself(input: &DeriveInput) -> TokenStream {
+    let name = &input.ident;
+    if input.generics.lifetimes().next().is_none() {
+        return quote!(Self);
+    }
+    let lifetimes = input.generics.lifetimes().map(|_| quote!('static));
+    let types = input.generics.type_params().map(|param| param.ident.to_token_stream());
+    let consts = input.generics.const_params().map(|param| param.ident.to_token_stream());
+    let arguments = lifetimes.chain(types).chain(consts);
+    quote!(#name<#(#arguments),*>)
 }
 
 fn is_option(ty: &Type) -> bool {

@@ -79,6 +79,7 @@ fn renumbered(def: &Def, number: &mut dyn FnMut(u32) -> u32) -> Def {
         Kind::Unit => Kind::Unit,
         Kind::Struct(fields) => Kind::Struct(renumbered_fields(fields, number)),
         Kind::Tuple(types) => Kind::Tuple(types.iter().map(|ty| renumbered_ty(ty, number)).collect()),
+        Kind::Newtype(ty) => Kind::Newtype(renumbered_ty(ty, number)),
         Kind::Enum(variants) => Kind::Enum(variants.iter().map(|variant| renumbered_variant(variant, number)).collect()),
     };
     Def { kind, ..def.clone() }
@@ -106,6 +107,7 @@ fn renumbered_ty(ty: &Ty, number: &mut dyn FnMut(u32) -> u32) -> Ty {
         Ty::Array(element, count) => Ty::Array(renumbered_ty(element, number).into(), *count),
         Ty::Tuple(types) => Ty::Tuple(types.iter().map(|ty| renumbered_ty(ty, number)).collect()),
         Ty::Ref(index) => Ty::Ref(number(*index)),
+        Ty::Text(layout, format) => Ty::Text(renumbered_ty(layout, number).into(), format.clone()),
         plain => plain.clone(),
     }
 }

@@ -162,6 +162,10 @@ impl Types {
                 ("maxItems", Json::Count(*count)),
             ]),
             Ty::Tuple(types) => self.tuple(types),
+            // Anything.
+            Ty::Json => Json::Bool(true),
+            Ty::Text(_, format) if format.is_empty() => of_type("string"),
+            Ty::Text(_, format) => with([("type", text("string")), ("format", text(format))]),
             Ty::Ref(index) => {
                 let name = self.names.get(*index as usize).map_or("", String::as_str);
                 with([("$ref", text(&format!("#/$defs/{name}")))])
@@ -184,6 +188,7 @@ impl Types {
             Kind::Unit => of_type("null"),
             Kind::Struct(fields) => self.fields(fields),
             Kind::Tuple(types) => self.tuple(types),
+            Kind::Newtype(ty) => self.ty(ty),
             Kind::Enum(variants) => with([("oneOf", Json::List(variants.iter().map(|variant| self.variant(variant)).collect()))]),
         };
         described(&def.docs, body)
@@ -215,7 +220,7 @@ impl Types {
                 let deprecated = [("deprecated".to_owned(), Json::Bool(true))];
                 properties.push((alias.clone(), merged(deprecated, self.ty(&field.ty))));
             }
-            if !field.default && field.aliases.is_empty() && !matches!(field.ty, Ty::Option(_)) {
+            if !field.default && field.aliases.is_empty() && !matches!(field.ty.layout(), Ty::Option(_)) {
                 required.push(text(&field.name));
             }
         }

@@ -166,7 +166,7 @@ struct Compiler<'s> {
 
 impl<'s> Compiler<'s> {
     fn root(&mut self, name: &str, ty: &'s Ty) -> usize {
-        if let Ty::Ref(_) | Ty::Tuple(_) | Ty::Unit = ty
+        if let Ty::Ref(_) | Ty::Tuple(_) | Ty::Unit = ty.layout()
             && let Type::Message(id) = self.single(ty)
         {
             return id;
@@ -204,6 +204,7 @@ impl<'s> Compiler<'s> {
             Todo::Def(Kind::Unit) => Body::Fields(Vec::new()),
             Todo::Def(Kind::Struct(fields)) => Body::Fields(self.fields(fields)?),
             Todo::Def(Kind::Tuple(types)) => Body::Fields(self.types(types)),
+            Todo::Def(Kind::Newtype(ty)) => self.body(name, Todo::Wrapper(ty.clone()))?,
             Todo::Def(Kind::Enum(variants)) => Body::Choice(self.choice(name, variants)?),
             Todo::Fields(fields) => Body::Fields(self.fields(fields)?),
             Todo::Types(types) => Body::Fields(self.types(&types)),
@@ -254,9 +255,9 @@ impl<'s> Compiler<'s> {
 
     /// How a field holds the type.
     fn place(&mut self, ty: &Ty) -> (Label, Type) {
-        match ty {
+        match ty.layout() {
             Ty::Option(some) => (Label::Optional, self.single(some)),
-            Ty::Seq(element) | Ty::Array(element, _) if **element != Ty::U8 => (Label::List, self.single(element)),
+            Ty::Seq(element) | Ty::Array(element, _) if *element.layout() != Ty::U8 => (Label::List, self.single(element)),
             Ty::Map(key, value) => (Label::Map, Type::Message(self.entry(key, value))),
             other => (Label::Plain, self.single(other)),
         }
@@ -277,9 +278,14 @@ impl<'s> Compiler<'s> {
             Ty::Char => Type::Char,
             Ty::Str => Type::Str,
             Ty::Bytes => Type::Bytes,
-            Ty::Seq(element) if **element == Ty::U8 => Type::Bytes,
-            Ty::Array(element, count) if **element == Ty::U8 => Type::ByteArray(*count),
+            Ty::Seq(element) if *element.layout() == Ty::U8 => Type::Bytes,
+            Ty::Array(element, count) if *element.layout() == Ty::U8 => Type::ByteArray(*count),
             Ty::Ref(index) => self.def(*index),
+            Ty::Text(layout, _) => self.single(layout),
+            Ty::Json => {
+                self.fail(CodecError::new("a type without a schema travels as JSON only: put `#[farcall::data]` on it"));
+                Type::Str
+            }
             Ty::Unit | Ty::Tuple(_) | Ty::Option(_) | Ty::Seq(_) | Ty::Array(..) | Ty::Map(..) => Type::Message(self.unnamed(ty)),
         }
     }

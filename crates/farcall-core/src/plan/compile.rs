@@ -22,6 +22,17 @@ const SAME: Id = 0;
 static BYTE: Ty = Ty::U8;
 
 pub(super) fn compile(writer: &TypeSchema, reader: &TypeSchema) -> Result<Plan, Incompatible> {
+    compile_by(writer, reader, true)
+}
+
+pub(super) fn in_full(schema: &TypeSchema) -> Plan {
+    let same =
+        || Plan { nodes: vec![Node::Same], root: SAME, skips: SkipCompiler::new(schema, &Empty::of(schema)).finish(), notes: Vec::new() };
+    compile_by(schema, schema, false).unwrap_or_else(|_| same())
+}
+
+/// With `shortcuts`, what is the same on both sides is read without a look at the schema.
+fn compile_by(writer: &TypeSchema, reader: &TypeSchema, shortcuts: bool) -> Result<Plan, Incompatible> {
     let sizes = (writer.checked_size(), reader.checked_size());
     let size = match sizes {
         (Ok(writer), Ok(reader)) => writer + reader,
@@ -45,7 +56,7 @@ pub(super) fn compile(writer: &TypeSchema, reader: &TypeSchema) -> Result<Plan, 
         left: PAIRS_PER_NODE * size,
     };
     match compiler.run() {
-        Ok(root) => compiler.finish(root),
+        Ok(root) => compiler.finish(root, shortcuts),
         Err(TooLarge) => Err(Incompatible::one(Why::TooLarge, words(&writer.root, writer), words(&reader.root, reader))),
     }
 }
@@ -101,13 +112,13 @@ impl<'a> Compiler<'a> {
         Ok(root)
     }
 
-    fn finish(mut self, root: Id) -> Result<Plan, Incompatible> {
+    fn finish(mut self, root: Id, shortcuts: bool) -> Result<Plan, Incompatible> {
         if !self.refusals.is_empty() {
             return Err(Incompatible::new(self.refusals));
         }
         spread_difference(&mut self.same, self.uses);
         for (node, same) in self.nodes.iter_mut().zip(self.same) {
-            if same {
+            if same && shortcuts {
                 *node = Node::Same;
             }
         }
@@ -121,6 +132,7 @@ impl<'a> Compiler<'a> {
 
     fn ty(&mut self, writer: &'a Ty, reader: &'a Ty, at: Place) -> Result<Id, TooLarge> {
         self.spend(1)?;
+        let (writer, reader) = (writer.layout(), reader.layout());
         let draft = match (writer, reader) {
             (Ty::Ref(writer), Ty::Ref(reader)) => return Ok(self.pair(*writer, *reader, at)),
             (Ty::Option(writer), Ty::Option(reader)) => {
@@ -205,7 +217,7 @@ impl<'a> Compiler<'a> {
             return self.number((writer, from), (reader, to), at);
         }
         match (writer, reader) {
-            (Ty::Bool, Ty::Bool) | (Ty::Char, Ty::Char) | (Ty::Str, Ty::Str) | (Ty::Unit, Ty::Unit) => {}
+            (Ty::Bool, Ty::Bool) | (Ty::Char, Ty::Char) | (Ty::Str, Ty::Str) | (Ty::Unit, Ty::Unit) | (Ty::Json, Ty::Json) => {}
             _ => drop(self.refuse(Why::Changed, writer, reader, at)),
         }
         SAME
@@ -249,6 +261,10 @@ impl<'a> Compiler<'a> {
     fn def(&mut self, writer: &'a Def, reader: &'a Def, at: Place) -> Result<Draft, TooLarge> {
         match (&writer.kind, &reader.kind) {
             (Kind::Enum(writer), Kind::Enum(reader)) => self.variants(writer, reader, at),
+            (Kind::Newtype(writer), Kind::Newtype(reader)) => {
+                let inner = self.ty(writer, reader, at)?;
+                Ok(Draft { node: Node::Newtype(inner), same: true, uses: vec![inner] })
+            }
             (Kind::Tuple(writers), Kind::Tuple(readers)) if writers.len() == readers.len() => {
                 let parts = self.parts(writers, readers, at)?;
                 Ok(Draft { node: Node::Tuple(parts.as_slice().into()), same: true, uses: parts })
@@ -319,7 +335,7 @@ impl<'a> Compiler<'a> {
     /// A field of both sides, and whether a `None` means the reader's default.
     fn field(&mut self, sent: &'a Field, wanted: &'a Field, at: Place) -> Result<(Id, bool), TooLarge> {
         let at = self.places.under(at, PathStep::Field(&wanted.name));
-        match (&sent.ty, &wanted.ty) {
+        match (sent.ty.layout(), wanted.ty.layout()) {
             (_, Ty::Option(_)) => {}
             (Ty::Option(some), reader) if wanted.default => return Ok((self.unwrap(some, reader, at)?, true)),
             _ => {}
@@ -333,7 +349,7 @@ impl<'a> Compiler<'a> {
         to.iter().flatten().for_each(|to| is_sent[*to] = true);
         let mut absent = Vec::new();
         for (index, field) in wanted.iter().enumerate().filter(|(index, _)| !is_sent[*index]) {
-            match field.ty {
+            match field.ty.layout() {
                 _ if field.default => {}
                 Ty::Option(_) | Ty::Unit => absent.push(index),
                 _ => {

@@ -143,6 +143,7 @@ macro_rules! read_by_node {
             match self.node() {
                 Node::Same => self.decoder.$method($($arg,)* visitor),
                 Node::Unwrap(some) => self.unwrap(*some)?.$method($($arg,)* visitor),
+                Node::Newtype(inner) => Reader { id: *inner, ..self }.$method($($arg,)* visitor),
                 node => self.$show(node, visitor),
             }
         }
@@ -203,6 +204,7 @@ impl<'de> Deserializer<'de> for Reader<'_, 'de> {
                 byte => Err(bad_flag("an option", byte)),
             },
             Node::Wrap(some) => visitor.visit_some(Reader { id: *some, ..self }),
+            Node::Newtype(inner) => Reader { id: *inner, ..self }.deserialize_option(visitor),
             _ => Err(another_type()),
         }
     }

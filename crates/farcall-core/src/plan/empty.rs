@@ -44,6 +44,7 @@ fn takes_bytes(kind: &Kind, depends: &mut impl FnMut(u32)) -> bool {
         Kind::Struct(fields) => fields.iter().any(|field| part_takes_bytes(&field.ty, depends)),
         Kind::Tuple(types) => types.iter().any(|ty| part_takes_bytes(ty, depends)),
         Kind::Enum(_) => true,
+        Kind::Newtype(ty) => part_takes_bytes(ty, depends),
     }
 }
 
@@ -52,6 +53,7 @@ fn part_takes_bytes(ty: &Ty, depends: &mut impl FnMut(u32)) -> bool {
         Ty::Unit | Ty::Array(_, 0) => false,
         Ty::Array(element, _) => part_takes_bytes(element, depends),
         Ty::Tuple(types) => types.iter().any(|ty| part_takes_bytes(ty, depends)),
+        Ty::Text(layout, _) => part_takes_bytes(layout, depends),
         Ty::Ref(def) => {
             depends(*def);
             false

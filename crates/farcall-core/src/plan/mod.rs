@@ -99,6 +99,8 @@ enum Node {
     Map(Id, Id),
     /// One of each.
     Tuple(Box<[Id]>),
+    /// A struct that is written as its one field.
+    Newtype(Id),
     Struct(Fields),
     /// By the writer's numbers.
     Enum(Box<[Variant]>),
@@ -146,6 +148,12 @@ impl Plan {
     /// Works out how to read what `writer` describes as what `reader` describes.
     pub fn compile(writer: &TypeSchema, reader: &TypeSchema) -> Result<Plan, Incompatible> {
         compile::compile(writer, reader)
+    }
+
+    /// A plan for the type as it is, that follows the schema step by step all the same: what a type reads otherwise
+    /// than its schema says shows. The schema must be a valid one.
+    pub(crate) fn in_full(schema: &TypeSchema) -> Plan {
+        compile::in_full(schema)
     }
 
     /// What the reader does not get, and values that it refuses when they come. At most [`MAX_FINDINGS`].

@@ -59,25 +59,33 @@ impl<'a> SkipCompiler<'a> {
     }
 
     pub(super) fn ty(&mut self, ty: &Ty) -> Id {
-        if self.empty.is_empty(ty) {
-            return NOTHING;
+        match ty.layout() {
+            layout if self.empty.is_empty(layout) => NOTHING,
+            Ty::Ref(def) => self.def(*def),
+            layout => {
+                let skip = self.shape(layout);
+                self.push(skip)
+            }
         }
-        let skip = match ty {
-            Ty::Unit => return NOTHING,
+    }
+
+    /// The step over a type that is no definition.
+    fn shape(&mut self, ty: &Ty) -> Skip {
+        match ty {
+            Ty::Unit => Skip::Nothing,
             Ty::Bool | Ty::U8 | Ty::I8 => Skip::Bytes(1),
             Ty::F32 => Skip::Bytes(4),
             Ty::F64 => Skip::Bytes(8),
             Ty::U16 | Ty::U32 | Ty::U64 | Ty::I16 | Ty::I32 | Ty::I64 => Skip::Varint,
             Ty::U128 | Ty::I128 => Skip::Varint128,
-            Ty::Char | Ty::Str | Ty::Bytes => Skip::Sized,
+            Ty::Char | Ty::Str | Ty::Bytes | Ty::Json => Skip::Sized,
             Ty::Option(some) => Skip::Option(self.ty(some)),
             Ty::Seq(element) => Skip::List(self.ty(element)),
             Ty::Array(element, count) => Skip::Array(self.ty(element), *count),
             Ty::Map(key, value) => Skip::Map(self.ty(key), self.ty(value)),
             Ty::Tuple(types) => Skip::All(types.iter().map(|ty| self.ty(ty)).collect()),
-            Ty::Ref(def) => return self.def(*def),
-        };
-        self.push(skip)
+            Ty::Ref(_) | Ty::Text(..) => Skip::All([self.ty(ty)].into()),
+        }
     }
 
     pub(super) fn payload(&mut self, payload: &Payload) -> Id {
@@ -115,6 +123,8 @@ impl<'a> SkipCompiler<'a> {
             Kind::Struct(fields) => Skip::All(fields.iter().map(|field| self.ty(&field.ty)).collect()),
             Kind::Tuple(types) => Skip::All(types.iter().map(|ty| self.ty(ty)).collect()),
             Kind::Enum(variants) => Skip::Enum(variants.iter().map(|variant| self.payload(&variant.payload)).collect()),
+            // No level of depth, as it is none to the encoder.
+            Kind::Newtype(ty) => self.shape(ty.layout()),
         }
     }
 

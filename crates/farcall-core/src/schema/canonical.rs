@@ -59,7 +59,7 @@ impl Layout {
                 self.out.push(18);
                 self.ty(some);
             }
-            Ty::Seq(element) if **element == Ty::U8 => self.out.push(16),
+            Ty::Seq(element) if *element.layout() == Ty::U8 => self.out.push(16),
             Ty::Seq(element) => {
                 self.out.push(19);
                 self.ty(element);
@@ -83,6 +83,8 @@ impl Layout {
                 let number = self.def_number(*index);
                 self.number(number);
             }
+            Ty::Json => self.out.push(24),
+            Ty::Text(layout, _) => self.ty(layout),
         }
     }
 
@@ -110,6 +112,10 @@ impl Layout {
                 self.out.push(3);
                 self.count(variants.len());
                 variants.iter().for_each(|variant| self.variant(variant));
+            }
+            Kind::Newtype(ty) => {
+                self.out.push(4);
+                self.ty(ty);
             }
         }
     }

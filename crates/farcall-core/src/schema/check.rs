@@ -96,6 +96,10 @@ impl Check {
                 self.ty(value, depth + 1)
             }
             Ty::Tuple(types) => self.types(types, depth + 1),
+            Ty::Text(_, format) if format.len() > MAX_NAME => {
+                refuse(format!("the format `{}…` is longer than {MAX_NAME} bytes", short(format)))
+            }
+            Ty::Text(layout, _) => self.ty(layout, depth + 1),
             Ty::Ref(index) if *index as usize >= self.defs => refuse(format!("definition {index} is not there")),
             _ => Ok(()),
         }
@@ -111,6 +115,9 @@ impl Check {
             Kind::Struct(fields) => self.fields(fields),
             Kind::Tuple(types) => self.types(types, 0),
             Kind::Enum(variants) => self.variants(variants),
+            // A chain of these would be walked without taking a byte, and without an end if it is a ring.
+            Kind::Newtype(ty) if matches!(ty.layout(), Ty::Ref(_)) => refuse("it is written as another definition: that goes without one"),
+            Kind::Newtype(ty) => self.ty(ty, 0),
         }
     }
 

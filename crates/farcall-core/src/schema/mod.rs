@@ -25,10 +25,12 @@
 //!          | 21 n type              array of n
 //!          | 22 n type*n            tuple
 //!          | 23 n                   the definition number n
+//!          | 24                     a JSON value: a type that has no schema
 //! body    := 0                      unit struct
 //!          | 1 n field*n            struct
 //!          | 2 n type*n             tuple struct
 //!          | 3 n variant*n          enum
+//!          | 4 type                 struct with one unnamed field that leads to itself
 //! field   := str type
 //! variant := str payload
 //! payload := 0 | 1 type | 2 n type*n | 3 n field*n      unit, one value, tuple, struct
@@ -37,11 +39,14 @@
 //! Definitions are numbered from 0 in the order in which the layout first names them. Their bodies follow the root
 //! type in that order; naming a new definition inside a body appends one more body at the end. So recursion needs no
 //! special case, and definitions that nothing names are left out. A struct with one unnamed field and a
-//! `#[serde(transparent)]` struct are written as the type they hold.
+//! `#[serde(transparent)]` struct are written as the type they hold, unless that leads back to the struct with no
+//! definition between, as in `struct Tree(Vec<Tree>)`: then it is a definition. A type that text formats write as
+//! text is laid out as the others write it.
 
 mod builtin;
 mod canonical;
 mod check;
+mod foreign;
 mod name_steps;
 mod show;
 
@@ -128,6 +133,21 @@ pub enum Ty {
     Tuple(Vec<Ty>),
     /// A definition, by its index in [`TypeSchema::defs`].
     Ref(u32),
+    /// A value of a type that has no schema: it travels as JSON and nothing else.
+    Json,
+    /// The type that is written, and the format of the text that JSON has in its place, as JSON Schema calls it:
+    /// `uuid`, `ipv4`, `date-time`; empty if it has no name.
+    Text(Box<Ty>, String),
+}
+
+impl Ty {
+    /// The type as formats that are not text write it.
+    pub fn layout(&self) -> &Ty {
+        match self {
+            Ty::Text(layout, _) => layout.layout(),
+            plain => plain,
+        }
+    }
 }
 
 /// A named type.
@@ -156,6 +176,9 @@ pub enum Kind {
     Tuple(Vec<Ty>),
     /// One of several variants.
     Enum(Vec<Variant>),
+    /// One unnamed field that leads to this very definition with none between; it is written as that field. Other
+    /// structs of one unnamed field are no definitions.
+    Newtype(Ty),
 }
 
 /// A named field.
@@ -237,6 +260,8 @@ impl TypeSchema {
 pub struct SchemaBuilder {
     defs: Vec<Def>,
     seen: HashMap<TypeId, u32>,
+    /// Newtypes that we are inside of, and their definitions if they turned out to need one.
+    open: Vec<(TypeId, Option<u32>)>,
 }
 
 /// What is known of a named type before its fields are.
@@ -260,6 +285,40 @@ impl SchemaBuilder {
         if let Some(&index) = self.seen.get(&id) {
             return Ty::Ref(index);
         }
+        let index = self.begin(id, &head);
+        // What is met inside of this definition leads back through it: that is no endless type.
+        let open = std::mem::take(&mut self.open);
+        let kind = kind(self);
+        self.open = open;
+        self.defs[index as usize].kind = kind;
+        Ty::Ref(index)
+    }
+
+    /// The type `T`, a struct that is written as its one field, which is `inner`. `inner` may refer to `T` again: then
+    /// `T` becomes a definition.
+    pub fn newtype<T: 'static>(&mut self, head: DefHead<'_>, inner: impl FnOnce(&mut SchemaBuilder) -> Ty) -> Ty {
+        let id = TypeId::of::<T>();
+        if let Some(&index) = self.seen.get(&id) {
+            return Ty::Ref(index);
+        }
+        if self.open.iter().any(|(open, _)| *open == id) {
+            let index = self.begin(id, &head);
+            self.open.iter_mut().filter(|(open, _)| *open == id).for_each(|open| open.1 = Some(index));
+            return Ty::Ref(index);
+        }
+        self.open.push((id, None));
+        let ty = inner(self);
+        match self.open.pop() {
+            Some((_, Some(index))) => {
+                self.defs[index as usize].kind = Kind::Newtype(ty);
+                Ty::Ref(index)
+            }
+            _ => ty,
+        }
+    }
+
+    /// A definition without its kind.
+    fn begin(&mut self, id: TypeId, head: &DefHead<'_>) -> u32 {
         let index = self.defs.len() as u32;
         self.seen.insert(id, index);
         self.defs.push(Def {
@@ -268,10 +327,9 @@ impl SchemaBuilder {
             docs: head.docs.to_owned(),
             kind: Kind::Unit,
         });
-        let name = self.full_name(&head);
+        let name = self.full_name(head);
         self.defs[index as usize].name = name;
-        self.defs[index as usize].kind = kind(self);
-        Ty::Ref(index)
+        index
     }
 
     fn full_name(&mut self, head: &DefHead<'_>) -> String {

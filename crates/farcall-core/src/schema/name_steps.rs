@@ -2,7 +2,7 @@
 
 use crate::codec::Step;
 
-use super::{Field, Kind, Payload, Ty, TypeSchema};
+use super::{Field, Kind, MAX_TY_DEPTH, Payload, Ty, TypeSchema};
 
 /// Where on the way down we are.
 enum At<'a> {
@@ -35,7 +35,7 @@ impl TypeSchema {
             (Ty::Map(_, value), Step::Index(_)) => Some(At::Type(value)),
             (Ty::Tuple(types), step) => tuple_step(types, step),
             (Ty::Ref(index), step) => match &self.defs.get(*index as usize)?.kind {
-                Kind::Unit => None,
+                Kind::Unit | Kind::Newtype(_) => None,
                 Kind::Struct(fields) => field_step(fields, step),
                 Kind::Tuple(types) => tuple_step(types, step),
                 Kind::Enum(variants) => {
@@ -57,10 +57,18 @@ impl TypeSchema {
         }
     }
 
-    /// An `Option` is no step of a path.
-    fn without_options<'a>(&self, mut ty: &'a Ty) -> &'a Ty {
-        while let Ty::Option(some) = ty {
-            ty = some;
+    /// An `Option` is no step of a path, nor is a struct that is written as its field.
+    fn without_options<'a>(&'a self, mut ty: &'a Ty) -> &'a Ty {
+        // Newtypes that lead to nothing but each other have no values, and no path leads there.
+        for _ in 0..self.defs.len() + MAX_TY_DEPTH {
+            ty = match ty {
+                Ty::Option(some) | Ty::Text(some, _) => some,
+                Ty::Ref(index) => match self.defs.get(*index as usize).map(|def| &def.kind) {
+                    Some(Kind::Newtype(inner)) => inner,
+                    _ => return ty,
+                },
+                _ => return ty,
+            };
         }
         ty
     }

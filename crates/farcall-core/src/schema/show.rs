@@ -86,6 +86,9 @@ fn write_type(out: &mut impl fmt::Write, ty: &Ty, defs: &[Def]) -> fmt::Result {
             return write!(out, "{count}]");
         }
         Ty::Tuple(types) => return write_tuple(out, types, defs),
+        Ty::Json => "JSON",
+        Ty::Text(layout, format) if format.is_empty() => return write_type(out, layout, defs),
+        Ty::Text(_, format) => return write!(out, "text({format})"),
         Ty::Ref(index) => defs.get(*index as usize).map_or("?", |def| def.name.as_str()),
     };
     out.write_str(text)
@@ -120,6 +123,7 @@ fn describe_def(def: &Def, defs: &[Def]) -> String {
     match &def.kind {
         Kind::Unit => out += &format!("struct {name};\n"),
         Kind::Tuple(types) => out += &format!("struct {name}{};\n", tuple(types, defs)),
+        Kind::Newtype(ty) => out += &format!("struct {name}({});\n", type_name(ty, defs)),
         Kind::Struct(fields) => {
             let fields: String = fields.iter().map(|field| describe_field(field, defs, "    ")).collect();
             out += &format!("struct {name} {{\n{fields}}}\n");
