@@ -138,6 +138,11 @@ impl Entry {
         EntryKey { service: self.service.clone(), instance: self.instance, incarnation: self.incarnation }
     }
 
+    /// Whether calls may go there at all.
+    pub fn is_callable(&self) -> bool {
+        self.enabled && self.weight > 0
+    }
+
     /// The first address of a protocol.
     pub fn address(&self, protocol: &str) -> Option<&str> {
         self.addresses.iter().find(|a| a.protocol == protocol).map(|a| a.address.as_str())

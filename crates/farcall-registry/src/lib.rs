@@ -11,9 +11,11 @@
 extern crate self as farcall_registry;
 
 mod entry;
+pub mod guard;
 mod registry;
 mod url;
 
 pub use entry::{Advertised, Entry, EntryKey, Host, InstanceId, MethodPrints, ServiceKey};
+pub use guard::{GuardSettings, Instance};
 pub use registry::{BoxFuture, Completeness, Consumer, Gone, Listing, Published, Registry, Rule, ServiceSummary, Update, Updates};
 pub use url::{LONGEST_URL, MOST_BACKENDS, RegistryUrl, open, parse_list};
