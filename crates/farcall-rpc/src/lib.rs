@@ -13,6 +13,7 @@
 // The service macro names this crate; the built-in service in `meta` is inside it.
 extern crate self as farcall_rpc;
 
+mod announce;
 mod batch;
 mod call;
 mod channel;
@@ -33,6 +34,7 @@ mod server;
 mod skeleton;
 mod stream;
 
+pub use announce::Announce;
 pub use batch::{Batch, batch};
 pub use call::{Call, Pending};
 pub use channel::{Channel, Connect};
@@ -47,8 +49,10 @@ pub use keys::Key;
 pub use method::{Idempotent, Method, Stub};
 pub use observer::{Ended, Observer, Outcome, Side};
 pub use protocol::{Protocol, Sniff};
-pub use resolver::{Resolver, StaticResolver};
+pub use resolver::{Fate, Resolver, StaticResolver};
 pub use runtime::block_on;
+#[doc(hidden)]
+pub use runtime::handle as runtime_handle;
 pub use server::{Listen, Server, ServerBuilder, StopSignals};
 pub use skeleton::Skeleton;
 pub use stream::{Next, StreamSender, Streaming};

@@ -13,6 +13,36 @@ pub trait Resolver: Send + Sync + 'static {
 
     /// What it resolves, for errors: `tcp://127.0.0.1:7400`.
     fn describe(&self) -> String;
+
+    /// What became of an endpoint that it named, as soon as that is known. Called on the task of an attempt or a connection, so it
+    /// must be quick.
+    fn tell(&self, endpoint: &Endpoint, fate: Fate<'_>) {
+        let _ = (endpoint, fate);
+    }
+
+    /// Whether a connection to an endpoint that it named may take further calls. One that may not is left: calls that run on it end
+    /// there, later ones find another.
+    fn keeps(&self, endpoint: &Endpoint) -> bool {
+        let _ = endpoint;
+        true
+    }
+
+    /// Told once, when a channel begins to use it: `again` is to be called whenever [`keeps`](Resolver::keeps) may have changed its
+    /// mind. It says false when the channel is gone and need not be called any more.
+    fn on_change(&self, again: Box<dyn Fn() -> bool + Send + Sync>) {
+        let _ = again;
+    }
+}
+
+/// What became of an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub enum Fate<'a> {
+    /// There is a connection.
+    Connected,
+    /// There is none, and why: [`source`](std::error::Error::source) is the system's error where it is one.
+    Failed(&'a RpcError),
+    /// The connection ended, and neither side had said that it would.
+    Lost,
 }
 
 /// Addresses given directly.

@@ -18,7 +18,7 @@ thread_local! {
 }
 
 /// The caller's runtime; for a program without one, ours: one worker thread, started at first use.
-pub(crate) fn handle() -> Handle {
+pub fn handle() -> Handle {
     static OWN: OnceLock<Runtime> = OnceLock::new();
     Handle::try_current().unwrap_or_else(|_| {
         let start = || Builder::new_multi_thread().worker_threads(1).thread_name("farcall").enable_all().build();

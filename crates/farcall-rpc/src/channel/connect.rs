@@ -21,7 +21,7 @@ use crate::runtime;
 /// attempts fail.
 #[must_use = "it does nothing until it is awaited or waited for"]
 pub struct Connect<C> {
-    resolver: Result<Box<dyn Resolver>, RpcError>,
+    resolver: Result<Arc<dyn Resolver>, RpcError>,
     config: Config,
     client: PhantomData<fn() -> C>,
 }
@@ -30,14 +30,14 @@ impl<C: From<Channel> + 'static> Connect<C> {
     /// To addresses given as text.
     #[doc(hidden)]
     pub fn to(addresses: &str) -> Connect<C> {
-        let resolver = StaticResolver::parse(addresses).map(|r| Box::new(r) as Box<dyn Resolver>);
+        let resolver = StaticResolver::parse(addresses).map(|r| Arc::new(r) as Arc<dyn Resolver>);
         Connect { resolver, config: Config::default(), client: PhantomData }
     }
 
     /// To what a resolver finds.
     #[doc(hidden)]
     pub fn with_resolver(resolver: impl Resolver) -> Connect<C> {
-        Connect { resolver: Ok(Box::new(resolver)), config: Config::default(), client: PhantomData }
+        Connect { resolver: Ok(Arc::new(resolver)), config: Config::default(), client: PhantomData }
     }
 
     /// Other limits than the default ones.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use farcall_core::error::display_duration;
-use farcall_core::{Code, CodecId, Limits, RpcError, Stage};
+use farcall_core::{Code, CodecId, Endpoint, Limits, RpcError, Stage};
 use farcall_transport::Io;
 
 pub use self::connect::Connect;
@@ -23,8 +23,12 @@ use crate::connection::{Connection, Driver, Services, establish};
 use crate::context::Peer;
 use crate::method::LocalTarget;
 use crate::observer::Observer;
-use crate::resolver::Resolver;
+use crate::resolver::{Fate, Resolver};
 use crate::runtime;
+
+/// An endpoint behind which there are others has only this part of the time: one that swallows everything must not use up the time
+/// of a call that another could serve.
+const NOT_THE_LAST: u32 = 5;
 
 /// A client's way to one service: cheap to clone, shared by stubs. A lost connection is replaced at
 /// the next call.
@@ -44,7 +48,7 @@ enum Target {
 
 struct Remote {
     /// `None` over a link that existed already: there is no way to another.
-    resolver: Option<Box<dyn Resolver>>,
+    resolver: Option<Arc<dyn Resolver>>,
     pool: Mutex<Pool>,
 }
 
@@ -69,9 +73,26 @@ impl Default for Config {
 }
 
 impl Channel {
-    fn remote(resolver: Option<Box<dyn Resolver>>, config: Config) -> Channel {
+    fn remote(resolver: Option<Arc<dyn Resolver>>, config: Config) -> Channel {
         let pool = Mutex::new(Pool::new(config.connections, &config.limits));
-        Channel::new(Target::Remote(Remote { resolver, pool }), config)
+        let channel = Channel::new(Target::Remote(Remote { resolver: resolver.clone(), pool }), config);
+        if let Some(resolver) = resolver {
+            let weak = Arc::downgrade(&channel.0);
+            resolver.on_change(Box::new(move || weak.upgrade().map(|inner| Channel(inner).leave()).is_some()));
+        }
+        channel
+    }
+
+    /// Leaves the connections that the resolver does not keep. Calls that run on them hold them until they have ended.
+    fn leave(&self) {
+        let Target::Remote(remote) = &self.0.target else { return };
+        let Some(resolver) = &remote.resolver else { return };
+        // The resolver is foreign code, and so is what runs when a connection is dropped: not under the lock.
+        let up = remote.pool().endpoints();
+        let left: Vec<Arc<Endpoint>> = up.into_iter().filter(|endpoint| !resolver.keeps(endpoint)).collect();
+        if !left.is_empty() {
+            let _dropped = remote.pool().take_out(&left);
+        }
     }
 
     fn new(target: Target, config: Config) -> Channel {
@@ -95,7 +116,7 @@ impl Channel {
         tokio::spawn(driver.run());
         let channel = Channel::remote(None, Config { limits, ..Config::default() });
         if let Target::Remote(remote) = &channel.0.target {
-            remote.pool().connected(Arc::new(connection), Instant::now());
+            remote.pool().connected(Arc::new(connection), None, Instant::now());
         }
         Ok(channel)
     }
@@ -210,8 +231,31 @@ impl Channel {
         });
     }
 
+    /// Makes a connection to one endpoint and starts its driver.
+    async fn connect_to(&self, endpoint: &Endpoint, resolver: &Arc<dyn Resolver>, time: Duration) -> Result<Arc<Connection>, RpcError> {
+        let limits = &self.0.config.limits;
+        let address = endpoint.address.to_string();
+        let connecting = async {
+            let link = farcall_transport::connect(&endpoint.address).await?;
+            establish(link, BytesMut::new(), limits, &address).await
+        };
+        let handshake = tokio::time::timeout(time, connecting).await.unwrap_or_else(|_| {
+            let why = format!("{address}: no connection within {} ms", time.as_millis());
+            Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect))
+        })?;
+        let (connection, driver) = Driver::new(handshake, Arc::clone(&self.0.services), Arc::default(), address);
+        resolver.tell(endpoint, Fate::Connected);
+        let (endpoint, resolver) = (endpoint.clone(), Arc::clone(resolver));
+        tokio::spawn(async move {
+            if driver.run().await {
+                resolver.tell(&endpoint, Fate::Lost);
+            }
+        });
+        Ok(Arc::new(connection))
+    }
+
     /// Tries the endpoints in their order.
-    async fn connect(&self) -> Result<Arc<Connection>, RpcError> {
+    async fn connect(&self) -> Result<(Arc<Connection>, Arc<Endpoint>), RpcError> {
         let Target::Remote(Remote { resolver: Some(resolver), .. }) = &self.0.target else {
             return Err(RpcError::not_sent(Code::Internal, "this channel has nowhere to connect to"));
         };
@@ -224,25 +268,14 @@ impl Channel {
             }
         };
         let mut last = None;
-        for endpoint in &endpoints {
-            let address = endpoint.address.to_string();
-            let link = match tokio::time::timeout(limits.handshake, farcall_transport::connect(&endpoint.address)).await {
-                Ok(link) => link,
-                Err(_) => {
-                    let why = format!("{address}: no connection within {} ms", limits.handshake.as_millis());
-                    Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect))
+        for (n, endpoint) in endpoints.iter().enumerate() {
+            let time = if n + 1 < endpoints.len() { limits.handshake / NOT_THE_LAST } else { limits.handshake };
+            match self.connect_to(endpoint, resolver, time).await {
+                Ok(connection) => return Ok((connection, Arc::new(endpoint.clone()))),
+                Err(e) => {
+                    resolver.tell(endpoint, Fate::Failed(&e));
+                    last = Some(e);
                 }
-            };
-            match link {
-                Ok(link) => match establish(link, BytesMut::new(), limits, &address).await {
-                    Ok(handshake) => {
-                        let (connection, driver) = Driver::new(handshake, Arc::clone(&self.0.services), Arc::default(), address);
-                        tokio::spawn(driver.run());
-                        return Ok(Arc::new(connection));
-                    }
-                    Err(e) => last = Some(e),
-                },
-                Err(e) => last = Some(e),
             }
         }
         let none =
@@ -281,13 +314,15 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn finish(self, channel: &Channel, connected: Result<Arc<Connection>, RpcError>) {
+    fn finish(self, channel: &Channel, connected: Result<(Arc<Connection>, Arc<Endpoint>), RpcError>) {
         let Target::Remote(remote) = &channel.0.target else { return };
         let now = Instant::now();
         let waiting = remote.pool().ended(self.number, |pool| match connected {
-            Ok(connection) => pool.connected(connection, now),
+            Ok((connection, endpoint)) => pool.connected(connection, Some(endpoint), now),
             Err(error) => pool.failed(error, now),
         });
+        // It may have been withdrawn while it was connected to.
+        channel.leave();
         waiting.into_iter().for_each(Waker::wake);
     }
 }

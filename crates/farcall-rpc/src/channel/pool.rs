@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use farcall_core::error::display_duration;
-use farcall_core::{Code, Limits, RpcError, Stage};
+use farcall_core::{Code, Endpoint, Limits, RpcError, Stage};
 
 use super::pace::Pace;
 use super::random::Xorshift;
@@ -37,6 +37,8 @@ pub(super) struct Pool {
 /// A connection, and since when.
 pub(super) struct Up {
     connection: Arc<Connection>,
+    /// Where it leads to; none over a link that existed already.
+    endpoint: Option<Arc<Endpoint>>,
     since: Instant,
 }
 
@@ -175,8 +177,19 @@ impl Pool {
     }
 
     /// A connection was made.
-    pub(super) fn connected(&mut self, connection: Arc<Connection>, now: Instant) {
-        self.up.push(Up { connection, since: now });
+    pub(super) fn connected(&mut self, connection: Arc<Connection>, endpoint: Option<Arc<Endpoint>>, now: Instant) {
+        self.up.push(Up { connection, endpoint, since: now });
+    }
+
+    /// Where its connections lead to.
+    pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.up.iter().filter_map(|up| up.endpoint.clone()).collect()
+    }
+
+    /// Takes out the connections that were made for these; to be dropped without the lock.
+    pub(super) fn take_out(&mut self, left: &[Arc<Endpoint>]) -> Vec<Up> {
+        let is_left = |up: &Up| up.endpoint.as_ref().is_some_and(|endpoint| left.iter().any(|left| Arc::ptr_eq(left, endpoint)));
+        self.up.extract_if(.., |up| is_left(up)).collect()
     }
 
     /// An attempt has failed.

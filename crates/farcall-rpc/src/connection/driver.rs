@@ -244,11 +244,12 @@ impl Driver {
         (Connection { inner }, Box::new(driver))
     }
 
-    /// Runs the connection to its end.
+    /// Runs the connection to its end. Whether it ended although neither side had said that it would.
     ///
     /// In a box: a task keeps what it is given twice, once as given and once while it runs.
-    pub(crate) async fn run(mut self: Box<Self>) {
+    pub(crate) async fn run(mut self: Box<Self>) -> bool {
         let end = poll_fn(|cx| self.turn(cx)).await;
+        let lost = !self.inner.is_to_end();
         // After a GoAway the peer may still be sending: to close with bytes unread would reset the
         // connection, and the peer might never read why.
         let linger = match &end {
@@ -260,6 +261,7 @@ impl Driver {
         };
         self.finish(end);
         self.hang_up(linger).await;
+        lost
     }
 
     /// One turn. Pending when there is nothing left to do but wait.

@@ -217,6 +217,13 @@ impl Inner {
         self.order(|o| o.abort = true);
     }
 
+    /// Whether one of the sides has said that it is to end.
+    fn is_to_end(&self) -> bool {
+        let shared = self.lock();
+        let Orders { close, drain, abort } = shared.orders;
+        close || drain || abort || shared.outbound.closed().is_some()
+    }
+
     /// Whether new calls must look for another connection.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {

@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use farcall_core::{Address, Code, Limits, RpcError};
+use farcall_core::{Address, Code, Limits, RpcError, ServiceDescriptor};
 use farcall_transport::{Detached, Io, Listener};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use self::signals::StopSignals;
 use self::threads::Threads;
+use crate::announce::Announce;
 use crate::connection::{Services, last_words};
 use crate::keys::Record;
 use crate::meta::{DescribeServer, Meta};
@@ -32,6 +33,9 @@ const SNIFF: usize = 24;
 /// Pause after a failed accept, so that a lack of file descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// The most time of a drain for withdrawing what announced the server.
+const LEAVE: Duration = Duration::from_secs(2);
+
 /// What a server is made of; see [`Server::builder`].
 #[derive(Default)]
 pub struct ServerBuilder {
@@ -39,6 +43,7 @@ pub struct ServerBuilder {
     protocols: Vec<Arc<dyn Protocol>>,
     observers: Vec<Arc<dyn Observer>>,
     also: Vec<String>,
+    announced: Vec<Box<dyn Announce>>,
     limits: Limits,
     threads: Option<usize>,
 }
@@ -59,6 +64,12 @@ impl ServerBuilder {
     /// Tells `observer` of every call's end.
     pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers.push(observer);
+        self
+    }
+
+    /// Tells `announce` when the server is ready and when it is to go.
+    pub fn announce(mut self, announce: impl Announce) -> Self {
+        self.announced.push(Box::new(announce));
         self
     }
 
@@ -125,10 +136,11 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     for address in &builder.also {
         listeners.push(Listener::bind(&address.parse()?).await?);
     }
+    let announced = builder.announced;
     let services = Arc::new(Services { skeletons: builder.skeletons, observers: builder.observers, keys: Record::new(&builder.limits) });
     let stop = watch::Sender::new(Stop::No);
     let live = watch::Sender::new(0);
-    let farcall = Farcall::new(services, builder.limits.clone(), stop.subscribe());
+    let farcall = Farcall::new(Arc::clone(&services), builder.limits.clone(), stop.subscribe());
     builder.protocols.insert(0, Arc::new(farcall.clone()));
     let until = || over(stop.subscribe(), live.subscribe(), farcall.clone());
     let threads = Threads::start(builder.threads.unwrap_or_default(), until).await?;
@@ -141,7 +153,7 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
         stop,
         live,
     });
-    let addresses = listeners.iter().map(|l| l.address().clone()).collect();
+    let addresses: Vec<Address> = listeners.iter().map(|l| l.address().clone()).collect();
     for listener in listeners {
         // Counted among what lives, so that the port is free when a drain returns.
         let alive = Alive::new(&core);
@@ -150,7 +162,9 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
             drop(alive);
         });
     }
-    Ok(Server { core, addresses })
+    let server = Server { core, addresses, announced };
+    server.announce(&services).await?;
+    Ok(server)
 }
 
 fn check_names(skeletons: &[Arc<dyn Skeleton>]) -> Result<(), RpcError> {
@@ -179,6 +193,7 @@ async fn over(mut stop: watch::Receiver<Stop>, mut live: watch::Receiver<usize>,
 pub struct Server {
     core: Arc<Core>,
     addresses: Vec<Address>,
+    announced: Vec<Box<dyn Announce>>,
 }
 
 impl Server {
@@ -213,10 +228,32 @@ impl Server {
         self.core.farcall.count()
     }
 
-    /// Ends gracefully: no new connections, callers are told to go elsewhere, running handlers may end
-    /// within `patience`, also those whose callers are gone. When it returns the port is free. An
-    /// error says how many connections were cut off after that time.
+    /// Tells those who are to be told that it is ready. It is: what is built in is no news to anybody.
+    async fn announce(&self, services: &Services) -> Result<(), RpcError> {
+        let own = |d: &&ServiceDescriptor| !d.name.starts_with("farcall.");
+        let descriptors: Vec<&ServiceDescriptor> = services.skeletons.iter().map(|s| s.descriptor()).filter(own).collect();
+        for announce in &self.announced {
+            announce.ready(&self.addresses, &descriptors).await?;
+        }
+        Ok(())
+    }
+
+    /// Withdraws the announcements, all at once, and waits for that no longer than this.
+    async fn leave(&self, patience: Duration) {
+        let mut leaving: Vec<_> = self.announced.iter().map(|announce| announce.leaving()).collect();
+        let all = poll_fn(|cx| {
+            leaving.retain_mut(|one| one.as_mut().poll(cx).is_pending());
+            if leaving.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        // One that hangs must not keep the server from ending well.
+        let _ = tokio::time::timeout(patience, all).await;
+    }
+
+    /// Ends gracefully: what [announced](ServerBuilder::announce) it is told to withdraw, no new connections are taken, callers are
+    /// told to go elsewhere, running handlers may end within `patience`, also those whose callers are gone. When it returns the port
+    /// is free. An error says how many connections were cut off after that time.
     pub async fn drain(self, patience: Duration) -> Result<(), RpcError> {
+        self.leave(LEAVE.min(patience / 2)).await;
         let core = &self.core;
         core.stop.send_replace(Stop::Drain);
         core.farcall.drain();

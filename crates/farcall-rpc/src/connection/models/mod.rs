@@ -107,7 +107,7 @@ fn moving<T>(mut poll: impl FnMut(&Waker) -> Poll<T>) -> T {
 
 /// The driver as a task.
 struct Task {
-    run: Pin<Box<dyn Future<Output = ()> + Send>>,
+    run: Pin<Box<dyn Future<Output = bool> + Send>>,
     sleeper: Arc<Sleeper>,
 }
 

@@ -1,0 +1,18 @@
+//! Who is told when a server is ready and when it is to go: a registration.
+
+use farcall_core::{Address, RpcError, ServiceDescriptor};
+
+use crate::method::BoxFuture;
+
+/// What a server does before its first and after its last call: to make itself known, and to be forgotten.
+///
+/// The order of a server's life is: it listens and answers, it is announced; it is withdrawn, callers are told to go elsewhere, what
+/// runs ends.
+pub trait Announce: Send + Sync + 'static {
+    /// The server listens on these addresses and answers calls of these services. An error ends it again, and is what
+    /// [`listen`](crate::ServerBuilder::listen) returns.
+    fn ready<'a>(&'a self, addresses: &'a [Address], services: &'a [&'a ServiceDescriptor]) -> BoxFuture<'a, Result<(), RpcError>>;
+
+    /// It is about to go. The server answers until this returns, but waits no longer than 2 s and half of the drain's patience.
+    fn leaving(&self) -> BoxFuture<'_, ()>;
+}
