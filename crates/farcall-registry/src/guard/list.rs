@@ -309,7 +309,8 @@ impl List {
         }
         let there = |seen: &Seen| listed.get(&seen.entry.instance).is_some_and(|listed| *listed >= seen.entry.incarnation);
         let view = self.sources.get(source).map(|from| &from.view);
-        let missing: Vec<EntryKey> = view.into_iter().flatten().filter(|(_, seen)| !there(seen)).map(|(_, seen)| seen.entry.key()).collect();
+        let missing: Vec<EntryKey> =
+            view.into_iter().flatten().filter(|(_, seen)| !there(seen)).map(|(_, seen)| seen.entry.key()).collect();
         missing.into_iter().for_each(|key| self.left(source, &key, Gone::Unsaid, now));
     }
 
@@ -497,8 +498,7 @@ impl List {
                 Some(Instance { entry: Arc::clone(&kept.entry), listed: false, suspect })
             }
             (None, Some(seen)) => {
-                let known =
-                    Instance { entry: Arc::clone(&seen.entry), listed: true, suspect: seen.suspect || unreached(&seen.entry) };
+                let known = Instance { entry: Arc::clone(&seen.entry), listed: true, suspect: seen.suspect || unreached(&seen.entry) };
                 self.kept.remove(&instance);
                 Some(known)
             }
