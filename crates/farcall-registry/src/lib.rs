@@ -10,6 +10,7 @@
 // The data macro names this crate; inside it, that is itself.
 extern crate self as farcall_registry;
 
+pub mod embedded;
 mod entry;
 pub mod guard;
 mod registry;

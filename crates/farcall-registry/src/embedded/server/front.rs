@@ -1,0 +1,150 @@
+//! The service: each call is an event for the state; streams wait at its bells.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use farcall_core::{Code, Reply, RpcError};
+use farcall_rpc::Streaming;
+use tokio::sync::{mpsc, watch};
+
+use super::{NOTICES, Node, random};
+use crate::embedded::api::{Hello, Interest, Known, Notice, Outcome, Registrar};
+use crate::embedded::state::outcome;
+use crate::entry::{Entry, EntryKey, ServiceKey};
+use crate::registry::{Consumer, Rule, ServiceSummary};
+
+/// The most entries in one call.
+pub(crate) const BATCH: usize = 256;
+
+/// The provider of the service `farcall.Registry`.
+pub(super) struct Front(pub(super) Arc<Node>);
+
+fn small_enough(n: usize) -> Result<(), RpcError> {
+    match n > BATCH {
+        true => Err(RpcError::not_executed(Code::InvalidArgument, format!("{n} entries in one call: at most {BATCH}"))),
+        false => Ok(()),
+    }
+}
+
+impl Registrar for Front {
+    async fn open(&self, hello: Hello) -> Reply<Streaming<Notice>> {
+        let session = random();
+        let (sender, notices) = mpsc::channel(NOTICES);
+        let opened = self.0.on(|state, now| state.open(now, session, &hello))?;
+        self.0.lock().sessions.insert(session, sender);
+        let mut lasting = OpenSession { node: Arc::clone(&self.0), session, notices };
+        Ok(Streaming::produce(|out| async move {
+            out.send(Notice::Opened(opened)).await?;
+            while let Some(notice) = lasting.notices.recv().await {
+                out.send(notice).await?;
+            }
+            Ok(())
+        }))
+    }
+
+    async fn renew(&self, session: u64) -> Reply<()> {
+        self.0.on(|state, now| state.renew(now, session))
+    }
+
+    async fn register(&self, session: u64, entries: Vec<Entry>) -> Reply<Vec<Outcome>> {
+        small_enough(entries.len())?;
+        self.0.on(|state, now| {
+            // Says whether there is such a session, for all of them.
+            state.renew(now, session)?;
+            Ok(entries.iter().map(|entry| outcome(state.register(now, session, entry))).collect())
+        })
+    }
+
+    async fn withdraw(&self, session: u64, keys: Vec<EntryKey>, linger: bool) -> Reply<Vec<Outcome>> {
+        small_enough(keys.len())?;
+        self.0.on(|state, now| {
+            state.renew(now, session)?;
+            Ok(keys.iter().map(|key| outcome(state.withdraw(now, session, key, linger))).collect())
+        })
+    }
+
+    async fn holds(&self, session: u64, keys: Vec<EntryKey>) -> Reply<Vec<bool>> {
+        small_enough(keys.len())?;
+        self.0.on(|state, _| keys.iter().map(|key| state.holds(session, key)).collect())
+    }
+
+    async fn list(&self, interest: Interest) -> Reply<Bytes> {
+        self.0.on(|state, _| state.list(&interest))
+    }
+
+    async fn subscribe(&self, interest: Interest, consumer: Option<Consumer>) -> Reply<Streaming<Bytes>> {
+        let (topic, reader) = self.0.on(|state, _| state.subscribe(&interest, consumer))?;
+        let bell = self.0.lock().bells.entry(topic).or_default().subscribe();
+        let mut reading = Reading { node: Arc::clone(&self.0), topic, reader, bell, at: interest.known, first: true };
+        Ok(Streaming::produce(|out| async move {
+            while let Some(push) = reading.next().await? {
+                out.send(push).await?;
+            }
+            Ok(())
+        }))
+    }
+
+    async fn services(&self, namespace: String) -> Reply<Vec<ServiceSummary>> {
+        Ok(self.0.on(|state, _| state.services(&namespace)))
+    }
+
+    async fn consumers(&self, namespace: String, service: ServiceKey) -> Reply<Vec<Consumer>> {
+        Ok(self.0.on(|state, _| state.consumers(&namespace, &service)))
+    }
+
+    async fn write_rule(&self, namespace: String, rule: Rule) -> Reply<()> {
+        self.0.on(|state, now| state.write_rule(now, &namespace, rule))
+    }
+}
+
+/// A session's stream. It is dropped with its connection, and says so.
+struct OpenSession {
+    node: Arc<Node>,
+    session: u64,
+    notices: mpsc::Receiver<Notice>,
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        self.node.lock().sessions.remove(&self.session);
+        self.node.on(|state, now| state.lost(now, self.session));
+    }
+}
+
+/// A reader's place in a topic.
+struct Reading {
+    node: Arc<Node>,
+    topic: u64,
+    reader: u64,
+    bell: watch::Receiver<()>,
+    at: Option<Known>,
+    first: bool,
+}
+
+impl Reading {
+    /// The next push; nothing once the node stops.
+    async fn next(&mut self) -> Result<Option<Bytes>, RpcError> {
+        loop {
+            // Before looking: what comes after the look rings again.
+            self.bell.borrow_and_update();
+            let read = self.node.on(|state, _| state.read(self.topic, self.at, self.first))?;
+            if let Some((push, at)) = read {
+                (self.at, self.first) = (Some(at), false);
+                return Ok(Some(push));
+            }
+            if self.bell.changed().await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let mut shared = self.node.lock();
+        shared.state.unsubscribe(self.topic, self.reader);
+        if shared.bells.get(&self.topic).is_some_and(|bell| bell.receiver_count() <= 1) {
+            shared.bells.remove(&self.topic);
+        }
+    }
+}
