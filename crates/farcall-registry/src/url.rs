@@ -201,6 +201,7 @@ fn begins_url(part: &str, last: &str) -> bool {
 /// Opens one backend. Nothing is connected yet; a URL that cannot work is refused by name.
 pub fn open(url: &RegistryUrl) -> Result<Arc<dyn Registry>, RpcError> {
     match url.scheme.as_str() {
+        "farcall" => crate::embedded::open(url),
         feature @ ("zookeeper" | "etcd") => {
             Err(url.refuse(format!("this program is built without it: add the feature {feature:?} of the crate farcall")))
         }

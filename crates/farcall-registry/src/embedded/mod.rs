@@ -14,6 +14,7 @@ mod packed;
 mod server;
 mod state;
 
-pub use client::{Nodes, NodesBuilder};
+pub(crate) use client::open;
+pub use client::{DEFAULT_PORT, Nodes, NodesBuilder};
 pub use limits::RegistryLimits;
 pub use server::{Embedded, EmbeddedBuilder};

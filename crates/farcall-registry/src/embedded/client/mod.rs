@@ -21,6 +21,7 @@ use self::wanted::{Slot, Wanted};
 use super::api::RegistrarClient;
 use crate::entry::{Entry, EntryKey, ServiceKey};
 use crate::registry::{BoxFuture, Consumer, Listing, Published, Registry, Rule, ServiceSummary, Updates};
+use crate::url::RegistryUrl;
 
 /// The most nodes of one registry.
 pub(super) const MOST_NODES: usize = 8;
@@ -95,6 +96,33 @@ impl Nodes {
     pub fn builder<A: Into<String>>(nodes: impl IntoIterator<Item = A>) -> NodesBuilder {
         let who = Consumer { application: String::new(), host: format!("/{}", std::process::id()) };
         NodesBuilder { nodes: nodes.into_iter().map(Into::into).collect(), namespace: String::new(), who }
+    }
+}
+
+/// The port of nodes whose URL names none.
+pub const DEFAULT_PORT: u16 = 7400;
+
+/// The backend of `farcall://HOST:PORT,HOST:PORT?namespace=NAME`.
+pub(crate) fn open(url: &RegistryUrl) -> Result<Arc<dyn Registry>, RpcError> {
+    url.only_params(&["namespace"])?;
+    if !matches!(url.path.as_str(), "" | "/") {
+        return Err(url.refuse(format!("nothing stands behind the hosts: is {:?} a namespace? write ?namespace=NAME", url.path)));
+    }
+    if !url.user.is_empty() || !url.password.is_empty() {
+        return Err(url.refuse("its nodes take no user names and passwords"));
+    }
+    let nodes = url.hosts.iter().map(|host| address(host));
+    let builder = Nodes::builder(nodes).namespace(url.param("namespace").unwrap_or_default());
+    Ok(Arc::new(builder.build().map_err(|e| url.refuse(e.message()))?))
+}
+
+/// The address of a host in a URL; one inside this process has its scheme.
+fn address(host: &str) -> String {
+    let has_port = host.rsplit_once(':').is_some_and(|(name, _)| !name.contains(':') || name.ends_with(']'));
+    match (host.starts_with("mem:"), has_port) {
+        (true, _) => host.to_owned(),
+        (false, true) => format!("tcp://{host}"),
+        (false, false) => format!("tcp://{host}:{DEFAULT_PORT}"),
     }
 }
 
@@ -248,7 +276,7 @@ impl Shared {
 
     fn describe(&self) -> String {
         let hosts: Vec<String> = self.nodes.iter().map(|n| url_of(&n.address).replacen("farcall://", "", 1)).collect();
-        let namespace = if self.namespace.is_empty() { String::new() } else { format!("/{}", self.namespace) };
+        let namespace = if self.namespace.is_empty() { String::new() } else { format!("?namespace={}", self.namespace) };
         format!("farcall://{}{namespace}", hosts.join(","))
     }
 }
@@ -322,4 +350,29 @@ fn merge_summaries(all: impl Iterator<Item = ServiceSummary>) -> Vec<ServiceSumm
 /// The place of an entry among what is wanted.
 fn slot(key: &EntryKey) -> Slot {
     (key.service.clone(), key.instance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(url: &str, shown: &str) {
+        let opened = url.parse().and_then(|url| open(&url));
+        assert_eq!(opened.map_or_else(|e| e.message().to_owned(), |r| r.describe()), shown);
+    }
+
+    #[test]
+    fn urls_of_nodes() {
+        check("farcall://a:1,b", "farcall://a:1,b:7400");
+        check("farcall://[::1],[::1]:1?namespace=shop", "farcall://[::1]:7400,[::1]:1?namespace=shop");
+        check("farcall://mem:x", "farcall://mem:x");
+        check(
+            "farcall://a:1/shop",
+            "registry farcall://a:1/shop: nothing stands behind the hosts: is \"/shop\" a namespace? write ?namespace=NAME",
+        );
+        check("farcall://a,a:7400", "registry farcall://a,a:7400: the registry node tcp://a:7400 is named twice");
+        check("farcall://a?ns=x", "registry farcall://a?ns=x: there is no parameter \"ns\"; there are: namespace");
+        check("farcall://ann:x@a", "registry farcall://a: its nodes take no user names and passwords");
+        check("farcall://a:99999", "registry farcall://a:99999: address \"tcp://a:99999\": port \"99999\" is not a number from 0 to 65535");
+    }
 }
