@@ -122,13 +122,19 @@ fn users_compile_nothing_unseen() {
     let packages: BTreeMap<&str, &Value> = metadata["packages"].as_array().unwrap().iter().map(|p| (text(&p["id"]), p)).collect();
     let nodes: BTreeMap<&str, &Value> = metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|n| (text(&n["id"]), n)).collect();
     let facade = packages.iter().find(|(_, p)| p["name"] == "farcall").map(|(id, _)| *id).unwrap();
+    // The features that the workspace's other members turn on are not the user's.
+    let tree = ["tree", "-p", "farcall", "--edges", "normal", "--prefix", "none", "--format", "{p}", "--offline"];
+    let tree = Command::new(env!("CARGO")).args(tree).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output().unwrap();
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let by_default: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(by_default.contains("tokio") && !by_default.contains("hyper"), "{by_default:?}");
     let (mut todo, mut seen) = (vec![facade], BTreeSet::new());
     while let Some(id) = todo.pop() {
         if !seen.insert(id) {
             continue;
         }
         for dependency in nodes[id]["deps"].as_array().unwrap() {
-            let wanted = |k: &Value| k["kind"].is_null();
+            let wanted = |k: &Value| k["kind"].is_null() && by_default.contains(text(&packages[text(&dependency["pkg"])]["name"]));
             if dependency["dep_kinds"].as_array().unwrap().iter().any(wanted) {
                 todo.push(text(&dependency["pkg"]));
             }

@@ -51,6 +51,8 @@
 //! **What it does not do yet**: find providers by name (registry), balance over several,
 //! TLS, resolve types that differ between caller and provider (they are refused by name).
 
+#[cfg(feature = "http")]
+pub use farcall_http as http;
 pub use farcall_rpc::__rt;
 pub use farcall_rpc::*;
 

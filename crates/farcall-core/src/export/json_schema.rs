@@ -1,6 +1,7 @@
 //! A service as JSON Schema (draft 2020-12), for OpenAPI, forms and editors.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
@@ -8,7 +9,7 @@ use serde::{Serialize, Serializer};
 use super::Graph;
 use super::parts::{Part, Role, parts};
 use crate::codec::CodecError;
-use crate::descriptor::ServiceDescriptor;
+use crate::descriptor::{MethodDescriptor, ServiceDescriptor};
 use crate::schema::{Def, Field, Kind, Payload, Ty, Variant};
 
 /// A document of the JSON that the JSON codec reads and writes. `methods` holds a schema for the arguments, the
@@ -17,29 +18,67 @@ use crate::schema::{Def, Field, Kind, Payload, Ty, Variant};
 ///
 /// A field that may be missing, or may have an earlier name, is not required; earlier names are deprecated properties.
 pub fn json_schema(service: &ServiceDescriptor) -> Result<String, CodecError> {
-    let mut graph = Graph::default();
-    let methods: Vec<_> = service
-        .methods
-        .iter()
-        .map(|method| {
-            let root = |part: &Part<'_>| (member(part.role), graph.add_type(part.ty, part.defs));
-            let roots: Vec<(&str, Ty)> = parts(method)?.iter().map(root).collect();
-            Ok((method, roots))
-        })
-        .collect::<Result<_, CodecError>>()?;
-    let types = Types { names: names(graph.defs()) };
-    let method = |(method, roots): &(&crate::MethodDescriptor, Vec<(&str, Ty)>)| {
-        let parts = roots.iter().map(|(part, ty)| (part.to_string(), types.ty(ty)));
+    let mut all = SchemaSet::default();
+    let methods: Vec<_> = service.methods.iter().map(|method| Ok((method, all.add(method)?))).collect::<Result<_, CodecError>>()?;
+    let schemas = all.named("#/$defs/");
+    let method = |(method, roots): &(&MethodDescriptor, Vec<(&str, Ty)>)| {
+        let parts = roots.iter().map(|(part, ty)| (part.to_string(), schemas.of(ty)));
         (method.name.clone(), object(docs(&method.docs).chain(parts)))
     };
-    let defs = graph.defs().iter().zip(&types.names).map(|(def, name)| (name.clone(), types.def(def)));
     let document = object(
         [("$schema".to_owned(), text("https://json-schema.org/draft/2020-12/schema")), ("title".to_owned(), text(&service.name))]
             .into_iter()
             .chain(docs(&service.docs))
-            .chain([("methods".to_owned(), object(methods.iter().map(method))), ("$defs".to_owned(), object(defs))]),
+            .chain([("methods".to_owned(), object(methods.iter().map(method))), ("$defs".to_owned(), object(schemas.defs()))]),
     );
-    serde_json::to_string_pretty(&document).map(|json| json + "\n").map_err(|error| CodecError::new(error.to_string()))
+    Ok(document.to_string() + "\n")
+}
+
+/// The types of methods, to become JSON Schemas that refer to each other.
+#[derive(Clone, Debug, Default)]
+pub struct SchemaSet(Graph);
+
+impl SchemaSet {
+    /// Adds the types of a method: what each is for (`arguments`, `arguments_item`, `arguments_stream_error`, `result`,
+    /// `result_item`, `result_stream_error`, `error`), and the type, whose references are of this set.
+    pub fn add(&mut self, method: &MethodDescriptor) -> Result<Vec<(&'static str, Ty)>, CodecError> {
+        let mut add = |part: &Part<'_>| (member(part.role), self.0.add_type(part.ty, part.defs));
+        Ok(parts(method)?.iter().map(&mut add).collect())
+    }
+
+    /// The set as JSON Schemas. A reference is `place` and the name of what it leads to.
+    pub fn named(self, place: &'static str) -> NamedSchemas {
+        NamedSchemas { names: names(self.0.defs()), graph: self.0, place }
+    }
+}
+
+/// See [`SchemaSet::named`].
+#[derive(Clone, Debug)]
+pub struct NamedSchemas {
+    graph: Graph,
+    /// Of each definition.
+    names: Vec<String>,
+    place: &'static str,
+}
+
+impl NamedSchemas {
+    /// The schema of a type of the set.
+    pub fn of(&self, ty: &Ty) -> Json {
+        self.ty(ty)
+    }
+
+    /// All definitions by name: what belongs where the references point to.
+    pub fn defs(&self) -> impl Iterator<Item = (String, Json)> {
+        self.graph.defs().iter().zip(&self.names).map(|(def, name)| (name.clone(), self.def(def)))
+    }
+
+    /// The definition that a type is a reference to.
+    pub fn def_of(&self, ty: &Ty) -> Option<&Def> {
+        match ty {
+            Ty::Ref(index) => self.graph.defs().get(*index as usize),
+            _ => None,
+        }
+    }
 }
 
 /// What the schema of a part is called.
@@ -55,14 +94,27 @@ fn member(role: Role) -> &'static str {
     }
 }
 
-/// JSON whose members keep their order.
-enum Json {
+/// JSON whose members keep their order. Shown, it is the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Json {
+    /// A string.
     Text(String),
+    /// `true` or `false`.
     Bool(bool),
+    /// A number that is not negative.
     Count(u32),
+    /// A number.
     Whole(i128),
+    /// An array.
     List(Vec<Json>),
+    /// An object.
     Object(Vec<(String, Json)>),
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string_pretty(self).map_err(|_| fmt::Error)?)
+    }
 }
 
 impl Serialize for Json {
@@ -131,11 +183,7 @@ fn names(defs: &[Def]) -> Vec<String> {
     defs.iter().map(name).collect()
 }
 
-struct Types {
-    names: Vec<String>,
-}
-
-impl Types {
+impl NamedSchemas {
     fn ty(&self, ty: &Ty) -> Json {
         match ty {
             Ty::Bool => of_type("boolean"),
@@ -168,7 +216,7 @@ impl Types {
             Ty::Text(_, format) => with([("type", text("string")), ("format", text(format))]),
             Ty::Ref(index) => {
                 let name = self.names.get(*index as usize).map_or("", String::as_str);
-                with([("$ref", text(&format!("#/$defs/{name}")))])
+                with([("$ref", text(&format!("{}{name}", self.place)))])
             }
         }
     }

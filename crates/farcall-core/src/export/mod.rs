@@ -11,5 +11,5 @@ mod proto;
 
 pub use graph::Graph;
 #[cfg(feature = "json")]
-pub use json_schema::json_schema;
+pub use json_schema::{Json, NamedSchemas, SchemaSet, json_schema};
 pub use proto::proto;

@@ -1,0 +1,96 @@
+//! Bodies: how a request's is read within the limits, and what a response's is made of.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use farcall_core::{Code, RpcError, Stage};
+use farcall_rpc::{Dispatch, Held};
+use hyper::StatusCode;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use crate::events::Events;
+use crate::refusal::Refusal;
+
+/// The body of a response.
+pub(crate) enum Reply {
+    Whole(Bytes),
+    Events(Box<Events>),
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Reply::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Reply::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Reply::Events(events) => events.poll_text(cx).map(|text| text.map(|text| Ok(Frame::data(text)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Reply::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Reply::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Reply::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Reads a request's body, within the limits `body` and `held`, before `expires`, and without a pause of more than
+/// `stall`.
+pub(crate) async fn read(
+    mut body: Incoming,
+    dispatch: &Dispatch,
+    expires: Option<Instant>,
+    stall: Duration,
+) -> Result<(Bytes, Held), Refusal> {
+    let most = dispatch.limits().body;
+    let mut held = dispatch.hold();
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large(most));
+    }
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    loop {
+        let patience = expires.map_or(stall, |at| at.saturating_duration_since(Instant::now()).min(stall));
+        let frame = tokio::time::timeout(patience, poll_fn(|cx| Pin::new(&mut body).poll_frame(cx))).await;
+        let data = match frame {
+            Err(_) => return Err(too_slow()),
+            Ok(None) => break,
+            Ok(Some(Err(e))) => return Err(Refusal::bad(format!("the body is broken: {e}"))),
+            // Trailers are of no interest.
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        };
+        if first.len() + rest.len() + data.len() > most {
+            return Err(too_large(most));
+        }
+        held.grow(data.len())?;
+        match first.is_empty() && rest.is_empty() {
+            true => first = data,
+            false => {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+                rest.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok((if rest.is_empty() { first } else { rest.freeze() }, held))
+}
+
+fn too_large(most: usize) -> Refusal {
+    let why = format!("the body is larger than the limit `body`, {most} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, why)
+}
+
+fn too_slow() -> Refusal {
+    let why = "the request's body did not come in time: see the limit `stall`, and the call's own deadline";
+    let error = RpcError::not_executed(Code::DeadlineExceeded, why).with_stage(Stage::ServerQueue);
+    Refusal { status: StatusCode::REQUEST_TIMEOUT, error, allow: None }
+}

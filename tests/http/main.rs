@@ -1,0 +1,6 @@
+//! The HTTP door over real sockets: a binary of its own, for what it is tested with is heavy.
+
+mod calls;
+mod client;
+mod openapi;
+mod support;
