@@ -157,8 +157,18 @@ pub(crate) fn run(args: &[&str]) -> Ran {
     run_with(args, "")
 }
 
-fn run_with(args: &[&str], stdin: &str) -> Ran {
+/// With this in its environment.
+pub(crate) fn run_in(args: &[&str], variable: &str, value: &str) -> Ran {
     let mut command = Command::new(binary());
+    command.env(variable, value);
+    run_command(command, args, "")
+}
+
+fn run_with(args: &[&str], stdin: &str) -> Ran {
+    run_command(Command::new(binary()), args, stdin)
+}
+
+fn run_command(mut command: Command, args: &[&str], stdin: &str) -> Ran {
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let stdin = stdin.to_owned();
     within(Duration::from_secs(30), move || {

@@ -19,4 +19,5 @@ mod styles;
 mod support;
 mod surface;
 mod threads;
+mod trust;
 mod truth;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use farcall::{Metadata, StaticResolver};
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::access::Access;
 use crate::failure::Failure;
 use crate::find::nearest;
 
@@ -28,6 +29,7 @@ pub(crate) struct Describe {
     pub(crate) service: Option<String>,
     pub(crate) json: bool,
     pub(crate) timeout: Duration,
+    pub(crate) access: Access,
 }
 
 /// `farcall schema`.
@@ -41,6 +43,7 @@ pub(crate) struct Schema {
     pub(crate) group: Option<String>,
     pub(crate) version: Option<String>,
     pub(crate) timeout: Duration,
+    pub(crate) access: Access,
 }
 
 /// What schemas are written as.
@@ -65,6 +68,7 @@ pub(crate) struct Call {
     pub(crate) metadata: Metadata,
     pub(crate) key: Option<String>,
     pub(crate) timeout: Duration,
+    pub(crate) access: Access,
 }
 
 /// Where the JSON is.
@@ -86,6 +90,7 @@ pub(crate) struct Compat {
     /// Who is upgraded first, if only that order counts.
     pub(crate) first: Option<First>,
     pub(crate) timeout: Duration,
+    pub(crate) access: Access,
 }
 
 /// Who is upgraded first.
@@ -109,6 +114,10 @@ usage:
   farcall --version
 
 ADDR is tcp://HOST:PORT or unix:/PATH; several, separated by commas, are tried in order.
+
+To a server that asks who calls, each command shows the token in the environment variable FARCALL_TOKEN,
+or that of --token TOKEN (which other users of this machine can see) or --token-file FILE. It is never
+printed. Over plain TCP to another machine it is not sent, unless --token-in-clear says so.
 
 exit code: 0 done; 1 no connection, or the call failed, or the versions do not understand each other;
 2 wrong usage, nothing was called; 3 the method answered with its own error
@@ -214,15 +223,24 @@ pub(crate) fn parse(mut args: Parser) -> Result<Command, Failure> {
 }
 
 fn describe(mut args: Parser) -> Result<Command, Failure> {
-    let mut options = Describe { address: String::new(), service: None, json: false, timeout: TIMEOUT };
+    let mut options = Describe { address: String::new(), service: None, json: false, timeout: TIMEOUT, access: Access::default() };
     let mut values = Vec::new();
     while let Some(arg) = next(&mut args)? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(DESCRIBE.to_owned())),
             Arg::Long("json") => options.json = true,
+            Arg::Long("token") => options.access.token(value(&mut args)?),
+            Arg::Long("token-file") => options.access.token_file(&value(&mut args)?)?,
+            Arg::Long("token-in-clear") => options.access.in_clear(),
             Arg::Long("timeout") => options.timeout = time("--timeout", &mut args)?,
             Arg::Value(value) => values.push(text(value)?),
-            other => return Err(unknown(&other, &["help", "json", "timeout"], "farcall describe --help")),
+            other => {
+                return Err(unknown(
+                    &other,
+                    &["help", "json", "timeout", "token", "token-file", "token-in-clear"],
+                    "farcall describe --help",
+                ));
+            }
         }
     }
     let mut values = values.into_iter();
@@ -237,10 +255,14 @@ fn describe(mut args: Parser) -> Result<Command, Failure> {
 fn schema(mut args: Parser) -> Result<Command, Failure> {
     const USAGE: &str = "farcall schema ADDR [SERVICE]";
     let (mut group, mut version, mut format, mut timeout) = (None, None, None, TIMEOUT);
+    let mut access = Access::default();
     let mut values = Vec::new();
     while let Some(arg) = next(&mut args)? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(SCHEMA.to_owned())),
+            Arg::Long("token") => access.token(value(&mut args)?),
+            Arg::Long("token-file") => access.token_file(&value(&mut args)?)?,
+            Arg::Long("token-in-clear") => access.in_clear(),
             Arg::Long("text") => one_format(&mut format, Format::Text)?,
             Arg::Long("proto") => one_format(&mut format, Format::Proto)?,
             Arg::Long("json-schema") => one_format(&mut format, Format::JsonSchema)?,
@@ -249,7 +271,18 @@ fn schema(mut args: Parser) -> Result<Command, Failure> {
             Arg::Long("service-version") => version = Some(value(&mut args)?),
             Arg::Value(value) => values.push(text(value)?),
             other => {
-                let known = ["help", "text", "proto", "json-schema", "timeout", "group", "service-version"];
+                let known = [
+                    "help",
+                    "text",
+                    "proto",
+                    "json-schema",
+                    "timeout",
+                    "group",
+                    "service-version",
+                    "token",
+                    "token-file",
+                    "token-in-clear",
+                ];
                 return Err(unknown(&other, &known, "farcall schema --help"));
             }
         }
@@ -258,7 +291,7 @@ fn schema(mut args: Parser) -> Result<Command, Failure> {
     let (address, service) = (address(values.next(), USAGE)?, values.next());
     match values.next() {
         Some(more) => Err(usage(format!("{more:?} is one too many: {USAGE}"))),
-        None => Ok(Command::Schema(Schema { address, service, format: format.unwrap_or(Format::Text), group, version, timeout })),
+        None => Ok(Command::Schema(Schema { address, service, format: format.unwrap_or(Format::Text), group, version, timeout, access })),
     }
 }
 
@@ -272,11 +305,14 @@ fn one_format(format: &mut Option<Format>, wanted: Format) -> Result<(), Failure
 fn call(mut args: Parser) -> Result<Command, Failure> {
     const USAGE: &str = "farcall call ADDR SERVICE.METHOD ['JSON']";
     let (mut group, mut version, mut key, mut deadline, mut timeout) = (None, None, None, None, TIMEOUT);
-    let mut metadata = Metadata::default();
+    let (mut metadata, mut access) = (Metadata::default(), Access::default());
     let mut values = Vec::new();
     while let Some(arg) = next(&mut args)? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CALL.to_owned())),
+            Arg::Long("token") => access.token(value(&mut args)?),
+            Arg::Long("token-file") => access.token_file(&value(&mut args)?)?,
+            Arg::Long("token-in-clear") => access.in_clear(),
             Arg::Long("deadline") => deadline = Some(time("--deadline", &mut args)?),
             Arg::Long("timeout") => timeout = time("--timeout", &mut args)?,
             Arg::Long("group") => group = Some(value(&mut args)?),
@@ -290,7 +326,8 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
                 )));
             }
             other => {
-                let known = ["help", "deadline", "timeout", "group", "service-version", "meta", "key"];
+                let known =
+                    ["help", "deadline", "timeout", "group", "service-version", "meta", "key", "token", "token-file", "token-in-clear"];
                 return Err(unknown(&other, &known, "farcall call --help"));
             }
         }
@@ -311,12 +348,13 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
         return Err(usage(format!("{more:?} is one too many; is the JSON in single quotes? {USAGE}")));
     }
     let (service, method) = (service.to_owned(), method.to_owned());
-    Ok(Command::Call(Call { address, service, method, arguments, group, version, deadline, metadata, key, timeout }))
+    Ok(Command::Call(Call { address, service, method, arguments, group, version, deadline, metadata, key, timeout, access }))
 }
 
 fn compat(mut args: Parser) -> Result<Command, Failure> {
     const USAGE: &str = "farcall compat OLD NEW [SERVICE]";
     let (mut first, mut timeout, mut values) = (None, TIMEOUT, Vec::new());
+    let mut access = Access::default();
     while let Some(arg) = next(&mut args)? {
         let chosen = match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(COMPAT.to_owned())),
@@ -326,11 +364,29 @@ fn compat(mut args: Parser) -> Result<Command, Failure> {
                 timeout = time("--timeout", &mut args)?;
                 continue;
             }
+            Arg::Long("token") => {
+                access.token(value(&mut args)?);
+                continue;
+            }
+            Arg::Long("token-file") => {
+                access.token_file(&value(&mut args)?)?;
+                continue;
+            }
+            Arg::Long("token-in-clear") => {
+                access.in_clear();
+                continue;
+            }
             Arg::Value(value) => {
                 values.push(text(value)?);
                 continue;
             }
-            other => return Err(unknown(&other, &["help", "servers-first", "clients-first", "timeout"], "farcall compat --help")),
+            other => {
+                return Err(unknown(
+                    &other,
+                    &["help", "servers-first", "clients-first", "timeout", "token", "token-file", "token-in-clear"],
+                    "farcall compat --help",
+                ));
+            }
         };
         if first.replace(chosen).is_some_and(|before| before != chosen) {
             return Err(usage("--servers-first or --clients-first: without either, both count"));
@@ -346,7 +402,7 @@ fn compat(mut args: Parser) -> Result<Command, Failure> {
     let service = values.next();
     match values.next() {
         Some(more) => Err(usage(format!("{more:?} is one too many: {USAGE}"))),
-        None => Ok(Command::Compat(Compat { old, new, service, first, timeout })),
+        None => Ok(Command::Compat(Compat { old, new, service, first, timeout, access })),
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) async fn run(options: Call) -> Result<String, Failure> {
         json::check(written).map_err(Failure::Usage)?;
     }
     let key = options.key.map(Key::named).transpose().map_err(|e| Failure::Usage(format!("--key: {}", e.message())))?;
-    let (meta, services) = provider::ask(&options.address, options.timeout).await?;
+    let (meta, services) = provider::ask(&options.address, &options.access, options.timeout).await?;
     let target = (options.service.as_str(), options.method.as_str());
     let service = find::service(&services, target, options.group.as_deref(), options.version.as_deref())?;
     let row = find::method(service, &options.method)?;

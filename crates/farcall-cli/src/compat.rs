@@ -56,7 +56,7 @@ fn differs(method: &MethodCompatibility) -> bool {
 /// The services in a file or at an address, those of farcall itself only if one was asked for.
 async fn version(place: &str, options: &Compat) -> Result<Vec<ServiceDescriptor>, Failure> {
     let description = match args::is_address(place) {
-        true => provider::describe(place, options.timeout).await.map_err(Failure::NotCompared)?,
+        true => provider::describe(place, &options.access, options.timeout).await.map_err(Failure::NotCompared)?,
         false => read(place)?,
     };
     let wanted = |service: &Service| match &options.service {

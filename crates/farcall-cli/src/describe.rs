@@ -15,7 +15,7 @@ use crate::text::{indented, plain};
 
 /// Asks, and writes the answer down.
 pub(crate) async fn run(options: Describe) -> Result<String, Failure> {
-    let (meta, all) = provider::ask(&options.address, options.timeout).await?;
+    let (meta, all) = provider::ask(&options.address, &options.access, options.timeout).await?;
     let chosen: Vec<&ServiceInfo> = match &options.service {
         Some(name) => find::services(&all, name)?,
         None => all.iter().collect(),
@@ -54,6 +54,7 @@ fn method_for_people(id: usize, method: &MethodInfo) -> String {
     notes.extend(method.oneway.then(|| "one-way: no reply".to_owned()));
     notes.extend(method.args_stream.then(|| "takes a stream".to_owned()));
     notes.extend(method.result_stream.then(|| "gives a stream".to_owned()));
+    notes.extend((!method.roles.is_empty()).then(|| format!("for the role {}", method.roles.join(" or "))));
     notes.extend(method.foreign_name.as_ref().map(|name| format!("elsewhere {name}")));
     out += &indented(&notes.join(", "), "     ");
     out += &indented(&method.docs, "     ");

@@ -37,6 +37,8 @@ struct Method {
     args_stream: bool,
     #[serde(default)]
     result_stream: bool,
+    #[serde(default)]
+    roles: Vec<String>,
     docs: String,
     fingerprints: Fingerprints,
     types: String,
@@ -98,8 +100,9 @@ impl Service {
 impl Method {
     fn of(id: usize, method: &MethodInfo, schemas: Option<MethodSchemas>) -> Method {
         let print = |bytes: &[u8; 16]| Fingerprint(*bytes).to_string();
-        let MethodInfo { name, foreign_name, docs, params, signature, idempotent, oneway, args_stream, result_stream, types, .. } =
-            method.clone();
+        let MethodInfo {
+            name, foreign_name, docs, params, signature, idempotent, oneway, args_stream, result_stream, roles, types, ..
+        } = method.clone();
         Method {
             id,
             name,
@@ -110,6 +113,7 @@ impl Method {
             oneway,
             args_stream,
             result_stream,
+            roles,
             docs,
             fingerprints: Fingerprints {
                 arguments: print(&method.args_print),
@@ -123,8 +127,21 @@ impl Method {
 
     /// The fingerprints are left out: whoever has the schemas does not need them.
     fn info(self) -> (MethodInfo, Option<Schemas>) {
-        let Method { name, foreign_name, signature, params, idempotent, oneway, args_stream, result_stream, docs, types, schemas, .. } =
-            self;
+        let Method {
+            name,
+            foreign_name,
+            signature,
+            params,
+            idempotent,
+            oneway,
+            args_stream,
+            result_stream,
+            roles,
+            docs,
+            types,
+            schemas,
+            ..
+        } = self;
         let info = MethodInfo {
             name,
             foreign_name,
@@ -135,6 +152,7 @@ impl Method {
             oneway,
             args_stream,
             result_stream,
+            roles,
             args_print: [0; 16],
             result_print: [0; 16],
             error_print: [0; 16],

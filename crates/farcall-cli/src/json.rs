@@ -150,6 +150,7 @@ mod tests {
             oneway: false,
             args_stream: false,
             result_stream: false,
+            roles: Vec::new(),
             args_print: print,
             result_print: print,
             error_print: print,

@@ -3,6 +3,7 @@
 //! It is a client of the built-in service `farcall.Meta` and knows nothing of a provider that this
 //! service does not tell. Arguments travel as JSON; what is checked here is checked again there.
 
+mod access;
 mod args;
 mod call;
 mod compat;

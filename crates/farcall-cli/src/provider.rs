@@ -5,18 +5,20 @@ use std::time::Duration;
 use farcall::meta::{DescribeClient, MethodSchemas, ServiceInfo};
 use farcall::{Code, Limits, RpcError};
 
+use crate::access::Access;
 use crate::description::{Description, Service};
 
 /// Connects and asks for the description. Both together may take twice `timeout`.
-pub(crate) async fn ask(address: &str, timeout: Duration) -> Result<(DescribeClient, Vec<ServiceInfo>), RpcError> {
-    let meta = DescribeClient::connect(address).limits(Limits { handshake: timeout, ..Limits::default() }).await?;
+pub(crate) async fn ask(address: &str, access: &Access, timeout: Duration) -> Result<(DescribeClient, Vec<ServiceInfo>), RpcError> {
+    let connect = DescribeClient::connect(address).limits(Limits { handshake: timeout, ..Limits::default() });
+    let meta = access.show(connect).await?;
     let services = meta.services().deadline(timeout).await?;
     Ok((meta, services))
 }
 
 /// Connects and asks for everything there is to know.
-pub(crate) async fn describe(address: &str, timeout: Duration) -> Result<Description, RpcError> {
-    let (meta, all) = ask(address, timeout).await?;
+pub(crate) async fn describe(address: &str, access: &Access, timeout: Duration) -> Result<Description, RpcError> {
+    let (meta, all) = ask(address, access, timeout).await?;
     let services = with_schemas(&meta, &all.iter().collect::<Vec<_>>(), timeout).await?;
     Ok(Description { address: address.to_owned(), services })
 }

@@ -16,7 +16,7 @@ const META: &str = "farcall.Meta";
 
 /// Asks, and writes the answer down.
 pub(crate) async fn run(options: Schema) -> Result<String, Failure> {
-    let (meta, all) = provider::ask(&options.address, options.timeout).await?;
+    let (meta, all) = provider::ask(&options.address, &options.access, options.timeout).await?;
     let name = match &options.service {
         Some(name) => name,
         None => only(&all)?,

@@ -44,6 +44,9 @@ pub struct MethodDescriptor {
     pub error: Option<TypeSchema>,
     /// What callers and servers may do with a call of it.
     pub traits: MethodTraits,
+    /// A caller needs one of these to call it: `#[farcall(role = "…")]`. Empty = whoever was let in may. Not a part
+    /// of the fingerprints.
+    pub roles: Vec<String>,
     /// Fingerprints of arguments, result and error (the unit type's where there is none).
     pub prints: Prints,
     /// What codecs have made of the schemas so far.
@@ -119,8 +122,16 @@ impl MethodDescriptor {
             result,
             error,
             traits,
+            roles: Vec::new(),
             made: MadeOf::default(),
         }
+    }
+
+    /// With these roles: called by generated code.
+    #[doc(hidden)]
+    pub fn with_roles(mut self, roles: &[&str]) -> MethodDescriptor {
+        self.roles = roles.iter().map(|role| role.to_string()).collect();
+        self
     }
 
     /// The arguments, for codecs that go by schema; without the stream behind them.

@@ -23,6 +23,7 @@ pub mod plan;
 #[cfg(feature = "protobuf")]
 pub mod protobuf;
 pub mod schema;
+pub mod secret;
 #[cfg(feature = "xdr")]
 pub mod xdr;
 
@@ -41,6 +42,7 @@ pub use limits::Limits;
 pub use metadata::{Metadata, Trace};
 pub use plan::{Incompatible, Plan};
 pub use schema::{Fingerprint, Schema, TypeSchema};
+pub use secret::{Credentials, Secret};
 
 /// What code made by the macros refers to. Not for people: it may change with any version.
 #[doc(hidden)]

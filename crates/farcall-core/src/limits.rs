@@ -59,6 +59,11 @@ pub struct Limits {
     pub spin: Duration,
     /// Time to connect and exchange hellos. Default 5 s.
     pub handshake: Duration,
+    /// Time for a server's authenticators to find out who a caller is, a part of `handshake`. Default 2 s. The
+    /// caller is then refused as `Unavailable`, not executed.
+    pub verify: Duration,
+    /// Callers that a server's authenticators judge at a time; others wait for it, within `verify`. Default 64.
+    pub verifying: usize,
     /// The longest pause of a channel after its first failed attempt to connect; it doubles with each
     /// further one. The pause itself is a random share of it. Default 200 ms.
     pub reconnect_base: Duration,
@@ -95,6 +100,8 @@ pub const FRAME_BEFORE_HELLO: usize = 64 << 10;
 pub const ERROR_MESSAGE: usize = 8 << 10;
 /// The longest idempotency key, in bytes.
 pub const KEY: usize = 64;
+/// The most bytes of credentials.
+pub const CREDENTIALS: usize = 16 << 10;
 /// What a frame may hold beside its body: header, options and their lengths.
 pub const FRAME_OVERHEAD: usize = 1 << 10;
 
@@ -115,6 +122,8 @@ impl Default for Limits {
             heartbeat: Some(Duration::from_secs(10)),
             spin: Duration::from_micros(50),
             handshake: Duration::from_secs(5),
+            verify: Duration::from_secs(2),
+            verifying: 64,
             reconnect_base: Duration::from_millis(200),
             reconnect_cap: Duration::from_secs(10),
             reconnect_wait: Duration::from_secs(1),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use farcall_core::{Certainty, Code, Metadata, Trace};
 use farcall_transport::PeerFacts;
 
+use crate::auth::Identity;
 use crate::method::Outgoing;
 
 /// Who is at the other end of a connection.
@@ -25,6 +26,8 @@ pub struct Peer {
     /// What the link tells of it: its process, the names that its certificate proves. A peer cannot lie
     /// about these as it can about what it says itself.
     pub facts: PeerFacts,
+    /// Who it is, if it was asked and has proven it. Of a client's peer nothing is asked.
+    pub identity: Option<Arc<Identity>>,
     /// Its record of idempotency keys, if it keeps one.
     pub(crate) keys: Option<crate::keys::Seen>,
 }
@@ -48,6 +51,18 @@ impl Context {
     /// Who calls; `None` for a local call.
     pub fn peer(&self) -> Option<&Peer> {
         self.peer.as_deref()
+    }
+
+    /// Who calls, as far as it is proven: `None` for callers that were let in without being asked, and for local
+    /// calls.
+    ///
+    /// ```
+    /// async fn whose() -> String {
+    ///     farcall_rpc::context().identity().map_or("somebody".into(), |caller| caller.name().to_owned())
+    /// }
+    /// ```
+    pub fn identity(&self) -> Option<&Identity> {
+        self.peer.as_ref()?.identity.as_deref()
     }
 
     /// Time left until the caller gives up; `None` if it never does. Calls made by the handler

@@ -13,7 +13,9 @@
 // The service macro names this crate; the built-in service in `meta` is inside it.
 extern crate self as farcall_rpc;
 
+mod admission;
 mod announce;
+pub mod auth;
 mod batch;
 mod call;
 mod channel;
@@ -34,7 +36,9 @@ mod server;
 mod skeleton;
 mod stream;
 
+pub use admission::Admission;
 pub use announce::Announce;
+pub use auth::Identity;
 pub use batch::{Batch, batch};
 pub use call::{Call, Pending};
 pub use channel::{Channel, Connect};

@@ -47,6 +47,8 @@ pub struct MethodInfo {
     pub args_stream: bool,
     /// The result is a stream.
     pub result_stream: bool,
+    /// A caller needs one of these roles; none if the list is empty.
+    pub roles: Vec<String>,
     /// Fingerprint of the arguments, 16 bytes.
     pub args_print: [u8; 16],
     /// Fingerprint of the result, 16 bytes.
@@ -72,10 +74,10 @@ pub struct MethodSchemas {
 /// Describes the services of a server.
 #[farcall_rpc::service(crate = farcall_rpc, name = "farcall.Meta")]
 pub trait Describe {
-    /// All services here, this one included.
+    /// All services here, this one included, with the methods that the caller may call.
     #[farcall(idempotent)]
     async fn services(&self) -> Reply<Vec<ServiceInfo>>;
-    /// The types of one service's methods, in the order of the trait.
+    /// The types of one service's methods, in the order of [`services`](Describe::services).
     #[farcall(idempotent)]
     async fn schemas(&self, service: String, group: String, version: String) -> Reply<Vec<MethodSchemas>>;
 }
@@ -98,19 +100,32 @@ impl Meta {
 
 impl Describe for Meta {
     async fn services(&self) -> Reply<Vec<ServiceInfo>> {
-        Ok(self.services.clone())
+        let cx = crate::context();
+        let seen = |s: &ServiceInfo| ServiceInfo { methods: s.methods.iter().filter(|m| callable(m, &cx)).cloned().collect(), ..s.clone() };
+        // A service of which nothing may be called is not told of.
+        Ok(self.services.iter().map(seen).filter(|s| !s.methods.is_empty()).collect())
     }
 
     async fn schemas(&self, service: String, group: String, version: String) -> Reply<Vec<MethodSchemas>> {
         let named = |s: &ServiceInfo| s.name == service && s.group == group && s.version == version;
-        match self.services.iter().position(named) {
-            Some(at) => Ok(self.schemas[at].clone()),
+        let cx = crate::context();
+        let at = self.services.iter().position(|s| named(s) && s.methods.iter().any(|m| callable(m, &cx)));
+        match at {
+            Some(at) => {
+                let all = self.services[at].methods.iter().zip(&self.schemas[at]);
+                Ok(all.filter(|(m, _)| callable(m, &cx)).map(|(_, schemas)| schemas.clone()).collect())
+            }
             None => Err(RpcError::new(
                 Code::NotFound,
                 format!("there is no service {service:?} in group {group:?} and version {version:?} here: ask for `services`"),
             )),
         }
     }
+}
+
+/// Whether the caller's roles are enough for a method: of others it is not told.
+fn callable(method: &MethodInfo, cx: &crate::Context) -> bool {
+    method.roles.is_empty() || cx.identity().is_some_and(|caller| method.roles.iter().any(|role| caller.has_role(role)))
 }
 
 impl MethodSchemas {
@@ -168,6 +183,7 @@ impl MethodInfo {
             oneway: method.traits.oneway,
             args_stream: method.traits.args_stream,
             result_stream: method.traits.result_stream,
+            roles: method.roles.clone(),
             args_print: method.prints.args.0,
             result_print: method.prints.result.0,
             error_print: method.prints.error.0,
@@ -192,6 +208,7 @@ impl MethodInfo {
                 result_stream: self.result_stream,
                 ..MethodTraits::default()
             },
+            roles: self.roles.clone(),
             prints: Prints {
                 args: Fingerprint(self.args_print),
                 result: Fingerprint(self.result_print),

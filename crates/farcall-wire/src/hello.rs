@@ -1,6 +1,6 @@
 //! Hello: who a side is and what it takes.
 
-use farcall_core::{Limits, limits};
+use farcall_core::{Credentials, Limits, limits};
 
 use crate::frame::{Violation, WHOLE};
 use crate::moment::KeyMoment;
@@ -103,6 +103,8 @@ pub struct Hello {
     pub limits: PeerLimits,
     /// Optional features the sender has, one bit each. None are defined yet.
     pub features: u64,
+    /// What the opener shows to prove who it is. Not sent by acceptors, and ignored from them.
+    pub auth: Option<Credentials>,
     /// The software, for people: `farcall/0.1.0`.
     pub software: String,
     /// The record that the sender keeps of calls with an idempotency key, and the time there; `None` if it
@@ -115,6 +117,7 @@ mod tag {
     pub(super) const INCARNATION: u8 = 4;
     pub(super) const LIMITS: u8 = 6;
     pub(super) const FEATURES: u8 = 9;
+    pub(super) const AUTH: u8 = 11;
     pub(super) const SOFTWARE: u8 = 13;
     pub(super) const KEYS: u8 = 21;
 }
@@ -127,6 +130,7 @@ impl Hello {
             incarnation,
             limits: PeerLimits::of(limits),
             features: 0,
+            auth: None,
             software: concat!("farcall/", env!("CARGO_PKG_VERSION")).to_owned(),
             keys: None,
         }
@@ -143,6 +147,9 @@ impl Hello {
         if self.features != 0 {
             put_entry(&mut out, tag::FEATURES, &self.features.to_le_bytes());
         }
+        if let Some(auth) = &self.auth {
+            put_entry(&mut out, tag::AUTH, &encode_auth(auth));
+        }
         put_entry(&mut out, tag::SOFTWARE, self.software.as_bytes());
         if let Some(keys) = &self.keys {
             put_entry(&mut out, tag::KEYS, &keys.to_bytes());
@@ -154,7 +161,7 @@ impl Hello {
     pub fn decode(payload: &[u8]) -> Result<Hello, Violation> {
         let broken = |what: &str| Violation(format!("the hello's {what} cannot be read"));
         let (mut session, mut incarnation, mut limits) = (None, None, None);
-        let (mut features, mut software, mut keys) = (0, String::new(), None);
+        let (mut features, mut auth, mut software, mut keys) = (0, None, String::new(), None);
         let (mut entries, mut order) = (Cursor(payload), Ascending::default());
         while !entries.0.is_empty() {
             let (tag, value) = entries.entry().ok_or_else(|| broken("last entry"))?;
@@ -166,6 +173,7 @@ impl Hello {
                 tag::INCARNATION => incarnation = Some(u64::from_le_bytes(value.try_into().map_err(|_| broken("incarnation"))?)),
                 tag::LIMITS => limits = Some(decode_limits(value).ok_or_else(|| broken("limits"))?),
                 tag::FEATURES => features = u64::from_le_bytes(value.try_into().map_err(|_| broken("features"))?),
+                tag::AUTH => auth = Some(decode_auth(value).ok_or_else(|| broken("credentials"))?),
                 tag::SOFTWARE => software = String::from_utf8_lossy(&value[..value.len().min(128)]).into_owned(),
                 tag::KEYS => keys = Some(KeyMoment::from_bytes(value).ok_or_else(|| broken("record of keys"))?),
                 odd if odd % 2 == 1 => {}
@@ -177,10 +185,27 @@ impl Hello {
             incarnation: incarnation.ok_or_else(|| broken("incarnation"))?,
             limits: limits.ok_or_else(|| broken("limits"))?,
             features,
+            auth,
             software,
             keys,
         })
     }
+}
+
+fn encode_auth(auth: &Credentials) -> Vec<u8> {
+    let mut value = Vec::with_capacity(auth.scheme().len() + auth.secret().len() + 1);
+    put_varint(&mut value, auth.scheme().len() as u64);
+    value.extend_from_slice(auth.scheme().as_bytes());
+    value.extend_from_slice(auth.secret().expose());
+    value
+}
+
+/// The scheme as a string, and the rest.
+fn decode_auth(value: &[u8]) -> Option<Credentials> {
+    let mut cursor = Cursor(value);
+    let len = usize::try_from(cursor.varint()?).ok()?;
+    let scheme = std::str::from_utf8(cursor.bytes(len)?).ok()?;
+    Credentials::new(scheme, cursor.0).ok()
 }
 
 /// Numbers in the order of [`PeerLimits::fields`]; further ones are for later versions.
@@ -208,7 +233,8 @@ mod tests {
     #[test]
     fn a_hello_round_trips_and_every_cut_is_refused() {
         let keys = Some(KeyMoment { record: 9, ms: 10 });
-        let hello = Hello { features: 5, keys, ..Hello::new([3; 16], 77, &Limits::default()) };
+        let auth = Some(Credentials::bearer("a token"));
+        let hello = Hello { features: 5, auth, keys, ..Hello::new([3; 16], 77, &Limits::default()) };
         let wire = hello.encode();
         assert_eq!(Hello::decode(&wire).unwrap(), hello);
         for cut in 0..wire.len() {
@@ -216,9 +242,33 @@ mod tests {
                 assert_eq!(short.session, hello.session, "cut {cut} reads as another hello");
                 assert!(short.features == 0 || short.features == 5);
                 assert!(short.keys.is_none());
+                assert!(short.auth.is_none_or(|auth| auth == Credentials::bearer("a token")), "half a token");
             }
         }
         assert!(Hello::decode(&[]).is_err());
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_read_are_refused_without_being_shown() {
+        let with = |value: &[u8]| {
+            let mut wire = Vec::new();
+            let hello = Hello::new([3; 16], 77, &Limits::default());
+            put_entry(&mut wire, tag::SESSION, &hello.session);
+            put_entry(&mut wire, tag::INCARNATION, &hello.incarnation.to_le_bytes());
+            put_entry(&mut wire, tag::LIMITS, &[0; 11]);
+            put_entry(&mut wire, tag::AUTH, value);
+            Hello::decode(&wire)
+        };
+        assert_eq!(with(b"\x06bearerabc").unwrap().auth, Some(Credentials::bearer("abc")));
+        assert_eq!(with(b"\x06bearer").unwrap().auth, Some(Credentials::bearer("")));
+        let huge = [&b"\x06bearer"[..], &[b's'; limits::CREDENTIALS + 1]].concat();
+        for bad in
+            [&b""[..], b"\x00secret", b"\x07bearer", b"\x06BEARERsecret", b"\x02\xff\xfesecret", b"\xff\xff\xff\xff\x0fsecret", &huge]
+        {
+            let e = with(bad).unwrap_err();
+            assert_eq!(e.0, "the hello's credentials cannot be read", "{bad:?}");
+        }
+        assert!(!format!("{:?}", with(b"\x06bearersecret").unwrap()).contains("secret\""));
     }
 
     #[test]

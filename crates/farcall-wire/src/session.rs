@@ -75,9 +75,19 @@ pub mod control {
         Ok(GoAway { last: u64::from_le_bytes(*last), reason: RpcError::new(Code::from_u8(*code), text) })
     }
 
+    /// Refuses a link before its first call.
+    pub fn refuse(reason: &RpcError, out: &mut OutBuf) {
+        go_away(0, reason, out);
+    }
+
+    /// What a peer is told that broke the protocol.
+    pub fn broke(violation: &Violation) -> RpcError {
+        RpcError::new(Code::InvalidArgument, format!("protocol error: {violation}"))
+    }
+
     /// Tells the peer why we hang up: nothing after call `last` was executed.
     pub fn hang_up(last: u64, violation: &Violation, out: &mut OutBuf) {
-        go_away(last, &RpcError::new(Code::InvalidArgument, format!("protocol error: {violation}")), out);
+        go_away(last, &broke(violation), out);
     }
 
     /// Why a frame that is in the catalogue is refused here.

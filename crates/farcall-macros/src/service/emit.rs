@@ -276,7 +276,8 @@ fn descriptor(service: &Service) -> TokenStream {
         let shown: Vec<String> = params.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();
         let arrow = m.reply.as_ref().map_or_else(String::new, |r| format!(" -> {}", show(r)));
         let signature = format!("{name}({}){arrow}", shown.join(", "));
-        let Method { idempotent, oneway, cancel, blocking, .. } = m;
+        let Method { idempotent, oneway, cancel, blocking, roles, .. } = m;
+        let roles = (!roles.is_empty()).then(|| quote!(.with_roles(&[#(#roles),*])));
         let (args_stream, result_stream) = (m.up.is_some(), m.down.is_some());
         quote! {
             #root::__rt::MethodDescriptor::build::<#args, #out, #error>(
@@ -289,7 +290,7 @@ fn descriptor(service: &Service) -> TokenStream {
                     args_stream: #args_stream,
                     result_stream: #result_stream,
                 },
-            )
+            )#roles
         }
     });
     quote! {

@@ -19,6 +19,8 @@ use crate::schema::{is_named, last_segment};
 const TAKEN: [&str; 7] = ["connect", "connect_with", "local", "channel", "descriptor", "clone", "from"];
 /// More methods than a method table may have rows is not a service but a mistake.
 const MAX_METHODS: usize = 1024;
+/// Bytes of a role's name.
+const MAX_ROLE: usize = 64;
 
 /// A service trait, checked.
 pub(crate) struct Service {
@@ -32,6 +34,8 @@ pub(crate) struct Service {
     pub(crate) foreign: Option<String>,
     pub(crate) version: String,
     pub(crate) group: String,
+    /// For methods that say nothing of their own.
+    pub(crate) roles: Vec<String>,
     pub(crate) methods: Vec<Method>,
 }
 
@@ -58,6 +62,8 @@ pub(crate) struct Method {
     pub(crate) oneway: bool,
     pub(crate) cancel: bool,
     pub(crate) blocking: bool,
+    /// A caller needs one of these.
+    pub(crate) roles: Vec<String>,
 }
 
 /// A stream's type, taken apart.
@@ -97,18 +103,23 @@ pub(crate) fn service(args: TokenStream, item: TokenStream) -> syn::Result<Servi
         foreign: None,
         version: String::new(),
         group: String::new(),
+        roles: Vec::new(),
         methods: Vec::new(),
     };
     arguments(&mut service, args)?;
     each(&item.attrs, "farcall", |key, meta| match key {
         "name" => set(&mut service.foreign, string(meta)?, meta),
-        _ => Err(meta.error("unknown: on a service, `#[farcall(…)]` takes `name = \"…\"`, its name in other protocols")),
+        "role" => role(&mut service.roles, meta),
+        _ => Err(meta.error(
+            "unknown: on a service, `#[farcall(…)]` takes `name = \"…\"`, its name in other protocols, and `role = \"…\"`, \
+             which its callers need",
+        )),
     })?;
     shape(&item)?;
     // Every method's mistakes are shown, not only the first's.
     let mut errors: Option<syn::Error> = None;
     for item in &item.items {
-        match method(item) {
+        match method(item, &service.roles) {
             Ok(method) => service.methods.push(method),
             Err(e) => match &mut errors {
                 Some(all) => all.combine(e),
@@ -164,7 +175,24 @@ fn shape(item: &ItemTrait) -> syn::Result<()> {
     }
 }
 
-fn method(item: &TraitItem) -> syn::Result<Method> {
+/// `role = "teller"`: one more of the roles of which a caller needs one.
+fn role(roles: &mut Vec<String>, meta: &syn::meta::ParseNestedMeta) -> syn::Result<()> {
+    let text: syn::LitStr = meta.value()?.parse()?;
+    let role = text.value();
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != ',';
+    if role.is_empty() || role.len() > MAX_ROLE || !role.chars().all(plain) {
+        let why = format!("a role is 1 to {MAX_ROLE} bytes without blanks and commas; for several write `role = \"a\", role = \"b\"`");
+        return Err(syn::Error::new(text.span(), why));
+    }
+    if roles.contains(&role) {
+        return Err(syn::Error::new(text.span(), format!("the role {role:?} is given twice")));
+    }
+    roles.push(role);
+    Ok(())
+}
+
+/// Reads a method; `roles` are the service's.
+fn method(item: &TraitItem, roles: &[String]) -> syn::Result<Method> {
     let item = match item {
         TraitItem::Fn(item) => item,
         TraitItem::Const(c) => return err(&c.ident, "a service has no constants: make it a method"),
@@ -188,17 +216,33 @@ fn method(item: &TraitItem) -> syn::Result<Method> {
         oneway: false,
         cancel: false,
         blocking: sig.asyncness.is_none(),
+        roles: Vec::new(),
     };
+    let mut public = None;
     each(attrs, "farcall", |key, meta| {
         match key {
+            "role" => return role(&mut method.roles, meta),
+            "public" => public = Some(meta.path.span()),
             "idempotent" => method.idempotent = true,
             "oneway" => method.oneway = true,
             "cancel" => method.cancel = true,
             "name" => return set(&mut method.foreign, string(meta)?, meta),
-            _ => return Err(meta.error("unknown: on a method, `#[farcall(…)]` takes `idempotent`, `oneway`, `cancel` and `name = \"…\"`")),
+            _ => {
+                return Err(meta.error(
+                    "unknown: on a method, `#[farcall(…)]` takes `idempotent`, `oneway`, `cancel`, `name = \"…\"`, `role = \"…\"` and `public`",
+                ));
+            }
         }
         Ok(())
     })?;
+    match public {
+        Some(at) if !method.roles.is_empty() => {
+            return Err(syn::Error::new(at, "`public` means that no role is needed, and there is one: take one of the two off"));
+        }
+        Some(_) => {}
+        None if method.roles.is_empty() => method.roles = roles.to_vec(),
+        None => {}
+    }
     if let Some(cfg) = attrs.iter().find(|a| a.path().is_ident("cfg")) {
         return err(cfg, "a method cannot depend on `cfg`: both processes must have the same table of methods");
     }

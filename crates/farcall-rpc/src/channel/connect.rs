@@ -1,13 +1,14 @@
 //! A client on its way: which addresses, which limits, who observes.
 
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_core::limits::MAX_CONNECTIONS;
-use farcall_core::{Code, CodecId, Limits, RpcError};
+use farcall_core::{Code, CodecId, Credentials, Limits, RpcError};
 
+use super::credentials::{Asked, Fixed};
 use super::{Channel, Config};
 use crate::method::BoxFuture;
 use crate::observer::Observer;
@@ -65,6 +66,41 @@ impl<C: From<Channel> + 'static> Connect<C> {
     /// The codec of calls that choose none. Default [`CodecId::Compact`].
     pub fn default_codec(mut self, codec: CodecId) -> Self {
         self.config.codec = codec;
+        self
+    }
+
+    /// Shows these credentials to every server it connects to. They are sent once per connection, over links that
+    /// others cannot listen on: TLS, or within this machine.
+    ///
+    /// ```no_run
+    /// # use farcall_rpc::{Channel, Connect, Credentials};
+    /// # async fn connect<C: From<Channel> + 'static>(connect: Connect<C>) -> Result<C, farcall_rpc::RpcError> {
+    /// let token = std::fs::read_to_string("/run/secrets/bank").unwrap_or_default();
+    /// let client = connect.credentials(Credentials::bearer(token.trim())).await?;
+    /// # Ok(client)
+    /// # }
+    /// ```
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.config.credentials = Some(Arc::new(Fixed(credentials)));
+        self
+    }
+
+    /// Asks `source` for credentials each time it connects, within the limit `handshake`: for tokens that expire.
+    /// A server ends a connection gracefully when the token expires that it was made with; the next call connects
+    /// anew.
+    pub fn credentials_from<F, Fut>(mut self, source: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Credentials, RpcError>> + Send + 'static,
+    {
+        self.config.credentials = Some(Arc::new(Asked(source)));
+        self
+    }
+
+    /// Shows credentials also over plain TCP to other machines, where everybody on the way can read them. For
+    /// networks that are protected otherwise.
+    pub fn credentials_in_clear(mut self) -> Self {
+        self.config.in_clear = true;
         self
     }
 

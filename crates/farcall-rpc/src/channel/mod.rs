@@ -2,6 +2,7 @@
 //! that is lost.
 
 mod connect;
+mod credentials;
 mod pace;
 mod pool;
 mod random;
@@ -13,13 +14,14 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use farcall_core::error::display_duration;
-use farcall_core::{Code, CodecId, Endpoint, Limits, RpcError, Stage};
+use farcall_core::{Code, CodecId, Credentials, Endpoint, Limits, RpcError, Stage};
 use farcall_transport::Io;
 
 pub use self::connect::Connect;
+use self::credentials::Source;
 pub(crate) use self::pool::{Place, Wish};
 use self::pool::{Pool, Start};
-use crate::connection::{Connection, Driver, Services, establish};
+use crate::connection::{Connection, Driver, Greeting, Services, establish};
 use crate::context::Peer;
 use crate::method::LocalTarget;
 use crate::observer::Observer;
@@ -64,11 +66,22 @@ struct Config {
     observers: Vec<Arc<dyn Observer>>,
     /// The most connections it has at a time.
     connections: usize,
+    /// Where what it shows to prove who it is comes from.
+    credentials: Option<Arc<dyn Source>>,
+    /// They may go where others can listen.
+    in_clear: bool,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { limits: Limits::default(), codec: CodecId::default(), observers: Vec::new(), connections: 1 }
+        Config {
+            limits: Limits::default(),
+            codec: CodecId::default(),
+            observers: Vec::new(),
+            connections: 1,
+            credentials: None,
+            in_clear: false,
+        }
     }
 }
 
@@ -96,7 +109,7 @@ impl Channel {
     }
 
     fn new(target: Target, config: Config) -> Channel {
-        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new(), keys: None });
+        let services = Arc::new(Services::empty());
         Channel(Arc::new(Inner { target, config, services }))
     }
 
@@ -109,9 +122,16 @@ impl Channel {
     /// A channel over a link that exists already: a child's standard streams, one end of a pipe. When
     /// the link ends, so does the channel.
     pub async fn over(link: Io, limits: Limits) -> Result<Channel, RpcError> {
+        Channel::over_as(link, limits, None).await
+    }
+
+    /// As [`over`](Channel::over), to a server that asks who calls. Whether nobody can listen on the link is the
+    /// caller's to know.
+    pub async fn over_as(link: Io, limits: Limits, credentials: impl Into<Option<Credentials>>) -> Result<Channel, RpcError> {
         let address = link.peer();
-        let handshake = establish(link, BytesMut::new(), &limits, &address).await?;
-        let services = Arc::new(Services { skeletons: Vec::new(), observers: Vec::new(), keys: None });
+        let greeting = Greeting { credentials: credentials.into(), ..Greeting::default() };
+        let handshake = establish(link, BytesMut::new(), &limits, &address, greeting).await?;
+        let services = Arc::new(Services::empty());
         let (connection, driver) = Driver::new(handshake, services, Arc::default(), address);
         tokio::spawn(driver.run());
         let channel = Channel::remote(None, Config { limits, ..Config::default() });
@@ -232,17 +252,24 @@ impl Channel {
     }
 
     /// Makes a connection to one endpoint and starts its driver.
-    async fn connect_to(&self, endpoint: &Endpoint, resolver: &Arc<dyn Resolver>, time: Duration) -> Result<Arc<Connection>, RpcError> {
+    async fn connect_to(
+        &self,
+        endpoint: &Endpoint,
+        resolver: &Arc<dyn Resolver>,
+        credentials: Option<Credentials>,
+        time: Duration,
+    ) -> Result<Arc<Connection>, RpcError> {
         let limits = &self.0.config.limits;
         let address = endpoint.address.to_string();
-        let connecting = async {
-            let link = farcall_transport::connect(&endpoint.address).await?;
-            establish(link, BytesMut::new(), limits, &address).await
-        };
-        let handshake = tokio::time::timeout(time, connecting).await.unwrap_or_else(|_| {
+        let since = Instant::now();
+        let link = tokio::time::timeout(time, farcall_transport::connect(&endpoint.address)).await.unwrap_or_else(|_| {
             let why = format!("{address}: no connection within {} ms", time.as_millis());
             Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect))
         })?;
+        let link = self.trusted(link, &address)?;
+        let within = (time < limits.handshake).then(|| time.saturating_sub(since.elapsed()));
+        let greeting = Greeting { credentials, within, ..Greeting::default() };
+        let handshake = establish(link, BytesMut::new(), limits, &address, greeting).await?;
         let (connection, driver) = Driver::new(handshake, Arc::clone(&self.0.services), Arc::default(), address);
         resolver.tell(endpoint, Fate::Connected);
         let (endpoint, resolver) = (endpoint.clone(), Arc::clone(resolver));
@@ -267,10 +294,11 @@ impl Channel {
                 return Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Resolve));
             }
         };
+        let credentials = self.credentials().await?;
         let mut last = None;
         for (n, endpoint) in endpoints.iter().enumerate() {
             let time = if n + 1 < endpoints.len() { limits.handshake / NOT_THE_LAST } else { limits.handshake };
-            match self.connect_to(endpoint, resolver, time).await {
+            match self.connect_to(endpoint, resolver, credentials.clone(), time).await {
                 Ok(connection) => return Ok((connection, Arc::new(endpoint.clone()))),
                 Err(e) => {
                     resolver.tell(endpoint, Fate::Failed(&e));
@@ -282,6 +310,32 @@ impl Channel {
             || RpcError::not_sent(Code::Unavailable, format!("{}: no provider is known", resolver.describe())).with_stage(Stage::Resolve);
         // Whatever the peer said, no call was sent.
         Err(last.unwrap_or_else(none).with_certainty(farcall_core::Certainty::NotSent))
+    }
+
+    /// What is shown to the next server, as fresh as its source gives it.
+    async fn credentials(&self) -> Result<Option<Credentials>, RpcError> {
+        let Some(source) = &self.0.config.credentials else { return Ok(None) };
+        let time = self.0.config.limits.handshake;
+        let fresh = tokio::time::timeout(time, source.fresh()).await.unwrap_or_else(|_| {
+            let why = format!("the source of credentials gave none within {} ms", time.as_millis());
+            Err(RpcError::not_sent(Code::Unavailable, why))
+        });
+        fresh.map(Some).map_err(|e| e.with_stage(Stage::Connect))
+    }
+
+    /// Refuses to show credentials where others can listen.
+    fn trusted(&self, link: Io, address: &str) -> Result<Io, RpcError> {
+        let config = &self.0.config;
+        let facts = link.facts();
+        let open = !facts.is_encrypted() && facts.ip.is_some_and(|ip| !ip.is_loopback());
+        if config.credentials.is_none() || config.in_clear || !open {
+            return Ok(link);
+        }
+        let why = format!(
+            "{address}: the credentials would be readable to everybody on the way, because this link is neither TLS nor on this machine: \
+             use TLS, or allow it by `.credentials_in_clear()`, --token-in-clear"
+        );
+        Err(RpcError::not_sent(Code::FailedPrecondition, why).with_stage(Stage::Connect))
     }
 
     /// Waits for a connection, but not longer than this.

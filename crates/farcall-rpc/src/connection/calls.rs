@@ -169,7 +169,8 @@ impl Driver {
         let runner: &mut dyn Runner = match options.key {
             None => runner,
             Some(key) => {
-                keyed = Keyed::new(runner, self.services.keys.as_ref(), service, *key);
+                let caller = self.inner.peer.identity.as_ref().map(|caller| caller.name());
+                keyed = Keyed::new(runner, self.services.keys.as_ref(), service, caller, *key);
                 &mut keyed
             }
         };
@@ -267,6 +268,11 @@ impl Driver {
     /// Why a call is not started, if so.
     #[inline]
     fn refusal(&mut self, request: &Request) -> Option<RpcError> {
+        if self.guarded
+            && let Err(error) = self.admit(request)
+        {
+            return Some(error);
+        }
         if let Some(ms) = request.deadline {
             // The handlers before it may have taken long, since the clock was looked at last.
             if ms < LONG_MS && !self.stride.is_fresh() {
@@ -284,6 +290,12 @@ impl Driver {
             return Some(self.too_much_held());
         }
         None
+    }
+
+    /// Whether its caller may make this call.
+    fn admit(&self, request: &Request) -> Result<(), RpcError> {
+        let service = self.services.skeletons[request.service as usize].descriptor();
+        self.services.admission.admit(service, request.method as usize, self.inner.peer.identity.as_deref())
     }
 
     #[inline]

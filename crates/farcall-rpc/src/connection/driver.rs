@@ -35,8 +35,11 @@ use super::read::ReadBuf;
 use super::spin::Spin;
 use super::sync::{Mutex, MutexGuard};
 use super::{Clock, Connection, Inner, Orders, Room, Shared, lost};
+use crate::admission::{Admission, lapsed};
+use crate::auth::Identity;
 use crate::context::{Current, Peer};
 use crate::keys::{Record, Seen};
+use crate::meta::DescribeClient;
 use crate::observer::Observer;
 use crate::skeleton::{Runner, Skeleton};
 
@@ -62,20 +65,38 @@ pub(super) const LINGER: Duration = Duration::from_millis(500);
 pub(crate) struct Services {
     pub(crate) skeletons: Vec<Arc<dyn Skeleton>>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
+    /// Who comes in and what they may call.
+    pub(crate) admission: Admission,
     /// What is remembered of calls with an idempotency key.
     pub(crate) keys: Option<Arc<Record>>,
 }
 
-impl Catalogue for Services {
+impl Services {
+    /// Those of a side that serves nothing.
+    pub(crate) fn empty() -> Services {
+        Services { skeletons: Vec::new(), observers: Vec::new(), admission: Admission::open(), keys: None }
+    }
+}
+
+/// The services as one caller finds them.
+pub(crate) struct Found<'a> {
+    pub(crate) services: &'a Services,
+    pub(crate) caller: Option<&'a Identity>,
+}
+
+impl Catalogue for Found<'_> {
     fn find(&self, service: &str, group: &str, version: &str) -> Result<(usize, &ServiceDescriptor), RpcError> {
-        let all = || self.skeletons.iter().map(|s| s.descriptor()).enumerate();
+        let all = || self.services.skeletons.iter().map(|s| s.descriptor()).enumerate();
         let exact = all().find(|(_, d)| d.name == service && d.group == group && d.version == version);
         exact.ok_or_else(|| {
             let shown = |d: &ServiceDescriptor| match (d.group.as_str(), d.version.as_str()) {
                 ("", "") => d.name.clone(),
                 (group, version) => format!("{} (group {group:?}, version {version:?})", d.name),
             };
-            let known: Vec<String> = all().map(|(_, d)| shown(d)).collect();
+            let admission = &self.services.admission;
+            let may_know = admission.may(DescribeClient::descriptor(), 0, self.caller);
+            let callable = |d: &ServiceDescriptor| may_know && (0..d.methods.len()).any(|m| admission.may(d, m, self.caller));
+            let known: Vec<String> = all().filter(|(_, d)| callable(d)).map(|(_, d)| shown(d)).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             let wanted = match (group, version) {
                 ("", "") => format!("{service:?}"),
@@ -176,20 +197,27 @@ pub(crate) struct Driver {
     pub(super) max_reply: usize,
     pub(super) draining: bool,
     pub(super) ended: bool,
+    /// Each call is looked at, whether its caller may make it.
+    pub(super) guarded: bool,
+    /// When what proves who the peer is ends.
+    pub(super) proof_ends: u64,
 }
 
 impl Driver {
     /// Puts a driver on a link that has shaken hands. Run it as a task; it ends with the link.
     pub(crate) fn new(handshake: Handshake, services: Arc<Services>, running: Arc<Running>, address: String) -> (Connection, Box<Driver>) {
-        let Handshake { link, rest, theirs, session } = handshake;
+        let Handshake { link, rest, theirs, session, identity } = handshake;
         let keys = theirs.keys.map(|moment| Seen { moment, at: Instant::now() });
         let (software, incarnation, facts) = (theirs.software, theirs.incarnation, link.facts());
-        let peer = Arc::new(Peer { address: address.clone(), software, incarnation, facts, keys });
+        let guarded = services.admission.is_guarded();
+        let expires = identity.as_ref().and_then(|identity| identity.expires());
+        let peer = Arc::new(Peer { address: address.clone(), software, incarnation, facts, identity, keys });
         let max_frame = session.hello.limits.frame as usize;
         let (mut outbound, inbound) = (session.outbound, session.inbound);
         outbound.established(theirs.limits, address);
         let limits = inbound.limits().clone();
         let clock = Clock::start();
+        let proof_ends = expires.map_or(farcall_wire::NEVER, |end| clock.ms_of(end));
         let spin = Spin::new(limits.spin);
         let shared =
             Shared { outbound, driver: None, now: 0, gone_by: 0, corks: 0, waiting_for_room: Room::default(), orders: Orders::default() };
@@ -240,6 +268,8 @@ impl Driver {
             max_reply: theirs.limits.body as usize,
             draining: false,
             ended: false,
+            guarded,
+            proof_ends,
         };
         (Connection { inner }, Box::new(driver))
     }
@@ -455,7 +485,10 @@ impl Driver {
         match frame.header.kind {
             Kind::Call => self.on_call(frame)?,
             Kind::Void => self.inbound.on_void(),
-            Kind::Bind => self.inbound.on_bind(&frame, &*self.services, &mut self.replies)?,
+            Kind::Bind => {
+                let found = Found { services: &self.services, caller: self.inner.peer.identity.as_deref() };
+                self.inbound.on_bind(&frame, &found, &mut self.replies)?;
+            }
             Kind::Bound => self.inner.lock().outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload)?,
             Kind::Cancel => self.cancelled(frame.header.id),
             Kind::Credit | Kind::End | Kind::Reset => self.on_flow(frame)?,
@@ -605,11 +638,16 @@ impl Driver {
                 continue;
             }
             let Orders { close, drain, abort } = shared.orders;
-            if drain && !self.draining {
+            let proof_over = self.now >= self.proof_ends;
+            if (drain || proof_over) && !self.draining {
                 self.draining = true;
                 drop(shared);
                 inner.closed.store(true, Ordering::Release);
-                let reason = RpcError::not_executed(Code::Unavailable, "the provider is shutting down and takes no new calls");
+                let reason = match drain {
+                    true => RpcError::not_executed(Code::Unavailable, "the provider is shutting down and takes no new calls"),
+                    // Who has fresh credentials comes back with them.
+                    false => lapsed(),
+                };
                 self.inbound.drain(&reason, &mut self.replies);
                 continue;
             }
@@ -625,6 +663,7 @@ impl Driver {
             }
             self.asked = shared.outbound.in_flight() > 0;
             let expiry = shared.outbound.next_expiry().min(self.parked_expiry).min(self.last_write_by).min(self.next_beat());
+            let expiry = if self.draining { expiry } else { expiry.min(self.proof_ends) };
             shared.driver = Some(cx.waker().clone());
             drop(shared);
             self.wake_callers();

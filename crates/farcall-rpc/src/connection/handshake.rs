@@ -1,14 +1,18 @@
 //! The first bytes of a link: preface and hello, each way, within the handshake's time.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
-use farcall_core::{Code, Limits, RpcError, Stage};
+use farcall_core::{Code, Credentials, Limits, RpcError, Stage};
 use farcall_transport::Io;
 use farcall_wire::{Hello, OutBuf, PREFACE_LEN, Preface, Session, VERSION, Violation, control, get_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::driver::LINGER;
+use crate::admission::Admission;
+use crate::auth::Identity;
 use crate::keys::Record;
 
 /// How errors begin that are the peer's fault.
@@ -21,29 +25,41 @@ pub(crate) struct Handshake {
     pub(crate) rest: BytesMut,
     pub(crate) theirs: Hello,
     pub(crate) session: Session<std::task::Waker>,
+    /// Who it has proven to be.
+    pub(crate) identity: Option<Arc<Identity>>,
+}
+
+/// What a side says and asks in its hello.
+#[derive(Default)]
+pub(crate) struct Greeting<'a> {
+    /// What it shows to prove who it is: openers only.
+    pub(crate) credentials: Option<Credentials>,
+    /// Who judges what the peer shows: acceptors only.
+    pub(crate) admission: Option<&'a Admission>,
+    /// Its record of idempotency keys.
+    pub(crate) keys: Option<&'a Record>,
+    /// Time for it, if that is less than the limit `handshake`.
+    pub(crate) within: Option<Duration>,
 }
 
 /// Says hello and waits for the peer's. `first` is what was read of it already.
-pub(crate) async fn establish(link: Io, first: BytesMut, limits: &Limits, address: &str) -> Result<Handshake, RpcError> {
-    establish_provider(link, first, limits, address, None).await
-}
-
-/// As [`establish`], for a side that may keep a record of keys: the hello says which.
-pub(crate) async fn establish_provider(
+pub(crate) async fn establish(
     mut link: Io,
     mut first: BytesMut,
     limits: &Limits,
     address: &str,
-    keys: Option<&Record>,
+    greeting: Greeting<'_>,
 ) -> Result<Handshake, RpcError> {
-    let patience = limits.handshake;
-    match tokio::time::timeout(patience, exchange(&mut link, &mut first, limits, keys)).await {
-        Ok(Ok((session, theirs))) => Ok(Handshake { link, rest: first, theirs, session }),
+    let patience = greeting.within.map_or(limits.handshake, |within| within.min(limits.handshake));
+    match tokio::time::timeout(patience, exchange(&mut link, &mut first, limits, greeting)).await {
+        Ok(Ok(Greeted { session, theirs, identity })) => Ok(Handshake { link, rest: first, theirs, session, identity }),
         Ok(Err(refused)) => {
-            if let Some(violation) = &refused.tell {
+            if let Some(tell) = &refused.tell {
                 let mut out = OutBuf::default();
-                control::hang_up(0, violation, &mut out);
-                last_words(link, out.contiguous().unwrap_or_default()).await;
+                control::refuse(tell, &mut out);
+                let preface = Preface::ours();
+                let preface = if refused.silent { &preface[..] } else { &[] };
+                last_words(link, &[preface, out.contiguous().unwrap_or_default()].concat()).await;
             }
             Err(named(refused.error, address))
         }
@@ -66,32 +82,61 @@ fn named(e: RpcError, address: &str) -> RpcError {
 struct Refused {
     error: RpcError,
     /// What the peer is told, if it speaks farcall.
-    tell: Option<Violation>,
+    tell: Option<RpcError>,
+    /// Nothing was said to it yet.
+    silent: bool,
 }
 
 impl From<RpcError> for Refused {
     fn from(error: RpcError) -> Refused {
-        Refused { error, tell: None }
+        Refused { error, tell: None, silent: false }
     }
 }
 
 impl From<Violation> for Refused {
     fn from(v: Violation) -> Refused {
-        Refused { error: RpcError::not_executed(Code::InvalidArgument, format!("{BROKE}{v}")), tell: Some(v) }
+        let tell = Some(control::broke(&v));
+        Refused { error: RpcError::not_executed(Code::InvalidArgument, format!("{BROKE}{v}")), tell, silent: false }
     }
 }
 
-async fn exchange(
-    link: &mut Io,
-    buf: &mut BytesMut,
-    limits: &Limits,
-    keys: Option<&Record>,
-) -> Result<(Session<std::task::Waker>, Hello), Refused> {
+/// What comes of the hellos.
+struct Greeted {
+    session: Session<std::task::Waker>,
+    theirs: Hello,
+    identity: Option<Arc<Identity>>,
+}
+
+async fn exchange(link: &mut Io, buf: &mut BytesMut, limits: &Limits, greeting: Greeting<'_>) -> Result<Greeted, Refused> {
     let mut session = Session::new(random_id(), incarnation(), limits);
-    session.hello.keys = keys.map(Record::now);
-    link.write_all(&Session::<std::task::Waker>::opening(&session.hello)).await.map_err(broken)?;
+    session.hello.keys = greeting.keys.map(Record::now);
+    session.hello.auth = greeting.credentials;
+    let opening = Session::<std::task::Waker>::opening(&session.hello);
+    session.hello.auth = None;
+    // Who asks its peer first who it is has said nothing before it knows: the small limits hold till then.
+    let Some(admission) = greeting.admission.filter(|admission| admission.asks()) else {
+        say(link, &opening).await?;
+        let theirs = hear(link, buf).await?;
+        return Ok(Greeted { session, theirs, identity: None });
+    };
+    let unsaid = |refused: Refused| Refused { silent: true, ..refused };
+    let mut theirs = hear(link, buf).await.map_err(unsaid)?;
+    let shown = theirs.auth.take();
+    let judged = admission.authenticate(&link.facts(), shown.as_ref()).await;
+    drop(shown);
+    let identity = judged.map_err(|error| Refused { tell: Some(error.clone()), error, silent: true })?;
+    say(link, &opening).await?;
+    Ok(Greeted { session, theirs, identity })
+}
+
+async fn say(link: &mut Io, opening: &[u8]) -> Result<(), RpcError> {
+    link.write_all(opening).await.map_err(broken)?;
     // A link that buffers would keep it.
-    link.flush().await.map_err(broken)?;
+    link.flush().await.map_err(broken)
+}
+
+/// Reads the peer's preface and hello.
+async fn hear(link: &mut Io, buf: &mut BytesMut) -> Result<Hello, Refused> {
     while buf.len() < PREFACE_LEN && !matches!(Preface::parse(buf), Preface::Foreign) {
         if link.read_buf(buf).await.map_err(broken)? == 0 {
             return Err(closed_early(buf).into());
@@ -102,17 +147,17 @@ async fn exchange(
         Preface::Farcall(other) => {
             let why = format!("the peer speaks farcall protocol {other}, this side {VERSION}: use the same major version on both");
             let tell = Violation(format!("this side speaks farcall protocol {VERSION}, not {other}: use the same major version on both"));
-            return Err(Refused { error: RpcError::not_executed(Code::Unimplemented, why), tell: Some(tell) });
+            let error = RpcError::not_executed(Code::Unimplemented, why);
+            return Err(Refused { error, ..Refused::from(tell) });
         }
         Preface::Partial | Preface::Foreign => return Err(foreign(buf).into()),
     }
     loop {
         if let Some(frame) = get_frame(buf, farcall_core::limits::FRAME_BEFORE_HELLO)? {
-            let theirs = control::expect_hello(frame).map_err(|error| {
-                let tell = error.message().strip_prefix(BROKE).map(|v| Violation(v.to_owned()));
-                Refused { error, tell }
-            })?;
-            return Ok((session, theirs));
+            return control::expect_hello(frame).map_err(|error| {
+                let tell = error.message().strip_prefix(BROKE).map(|v| control::broke(&Violation(v.to_owned())));
+                Refused { error, tell, silent: false }
+            });
         }
         if link.read_buf(buf).await.map_err(broken)? == 0 {
             return Err(cut_off().into());

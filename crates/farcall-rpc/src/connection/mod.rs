@@ -16,7 +16,7 @@ mod sync;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use farcall_core::{Certainty, Code, Limits, RpcError, ServiceDescriptor};
 use farcall_wire::{CallId, Outbound, Sender, Start};
@@ -25,7 +25,7 @@ use crate::context::Peer;
 pub(crate) use calls::crowded;
 pub(crate) use detached::{Counted, Detached, Ending, Running, observe};
 pub(crate) use driver::{Driver, Services};
-pub(crate) use handshake::{establish, establish_provider, last_words, random_id};
+pub(crate) use handshake::{Greeting, establish, last_words, random_id};
 pub(crate) use parked::Entry;
 use sync::{Mutex, MutexGuard};
 
@@ -58,6 +58,12 @@ impl Clock {
     /// The millisecond that `at` lies in, or the next.
     pub(crate) fn ms(self, at: Instant) -> u64 {
         at.saturating_duration_since(self.0).as_micros().div_ceil(1000) as u64
+    }
+
+    /// As [`ms`](Clock::ms), of a time of day as it is known now.
+    fn ms_of(self, at: SystemTime) -> u64 {
+        let left = at.duration_since(SystemTime::now()).unwrap_or_default();
+        self.now().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
     }
 
     #[inline]

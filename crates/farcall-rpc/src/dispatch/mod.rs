@@ -19,6 +19,7 @@ use bytes::Bytes;
 use farcall_core::{Code, CodecId, Limits, Metadata, RpcError, ServiceDescriptor, Stage, Trace, limits};
 use tokio::sync::watch;
 
+use crate::admission::Admission;
 use crate::connection::{Running, Services};
 use crate::context::Peer;
 use crate::server::Stop;
@@ -134,6 +135,13 @@ impl Dispatch {
         &self.0.peer
     }
 
+    /// Who comes in and what they may call. What a protocol shows of a caller (a header) it gives to
+    /// [`Admission::authenticate`] before anything else, and the [`Peer`] that it makes of it to its calls; whether
+    /// that caller may make them is looked at here.
+    pub fn admission(&self) -> &Admission {
+        &self.0.shared.services.admission
+    }
+
     /// Whether the server takes no new calls any more.
     pub fn is_draining(&self) -> bool {
         *self.0.shared.stop.borrow() >= Stop::Drain
@@ -168,12 +176,15 @@ impl Dispatch {
 
 impl Link {
     /// Why a call is not started, if so.
-    fn refusal(&self, call: &ForeignCall) -> Option<RpcError> {
+    fn refusal(&self, call: &ForeignCall, peer: &Peer) -> Option<RpcError> {
         let Shared { services, limits, running, .. } = &*self.shared;
         let descriptor = services.skeletons.get(call.target.service).map(|s| s.descriptor());
         let Some(method) = descriptor.and_then(|d| d.methods.get(call.target.method)) else {
             return Some(RpcError::not_executed(Code::Unimplemented, format!("the server has no {:?}", call.target)));
         };
+        if let Some(refused) = descriptor.and_then(|d| services.admission.admit(d, call.target.method, peer.identity.as_deref()).err()) {
+            return Some(refused);
+        }
         if method.traits.args_stream {
             let why = "the method takes a stream, which this protocol cannot send: call it over farcall's own";
             return Some(RpcError::not_executed(Code::Unimplemented, why));

@@ -40,7 +40,7 @@ impl Run {
     pub(super) fn start(mut call: ForeignCall, link: Arc<Link>) -> Result<Run, RpcError> {
         let peer = call.peer.take().unwrap_or_else(|| Arc::clone(&link.peer));
         let ending = ending(&link, &call);
-        let opened = match link.refusal(&call) {
+        let opened = match link.refusal(&call, &peer) {
             Some(error) => Err(error),
             None => opened(&link, &call),
         };
@@ -60,7 +60,7 @@ impl Run {
             metadata: call.metadata.take().map(Arc::new),
             trace: call.trace,
         };
-        let handler = handler(&link, call);
+        let handler = handler(&link, &peer, call);
         let cancel = handler.may_be_dropped().unwrap_or(cancel);
         let Ending { service, method, since, streamed, .. } = ending;
         let _counted = Counted::new(&link.shared.running);
@@ -180,7 +180,7 @@ fn opened(link: &Arc<Link>, call: &ForeignCall) -> Result<Option<OpenStream>, Rp
     }
 }
 
-fn handler(link: &Link, call: ForeignCall) -> Box<dyn ParkedHandler> {
+fn handler(link: &Link, peer: &Peer, call: ForeignCall) -> Box<dyn ParkedHandler> {
     let ForeignCall { target, codec, args, key, max_reply, .. } = call;
     let incoming = Incoming {
         id: NUMBER,
@@ -199,7 +199,8 @@ fn handler(link: &Link, call: ForeignCall) -> Box<dyn ParkedHandler> {
         runner.start(incoming);
         return runner.park();
     };
-    let mut keyed = Keyed::new(&mut *runner, services.keys.as_ref(), target.service as u32, CallKey { bytes, attempted: None });
+    let (caller, key) = (peer.identity.as_ref().map(|caller| caller.name()), CallKey { bytes, attempted: None });
+    let mut keyed = Keyed::new(&mut *runner, services.keys.as_ref(), target.service as u32, caller, key);
     keyed.start(incoming);
     keyed.park()
 }

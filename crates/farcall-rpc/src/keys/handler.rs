@@ -19,6 +19,7 @@ pub(crate) struct Keyed<'a> {
     inner: &'a mut dyn Runner,
     record: Option<&'a Arc<Record>>,
     service: u32,
+    caller: Option<&'a str>,
     key: CallKey,
     turn: Turn,
 }
@@ -33,8 +34,15 @@ enum Turn {
 }
 
 impl<'a> Keyed<'a> {
-    pub(crate) fn new(inner: &'a mut dyn Runner, record: Option<&'a Arc<Record>>, service: u32, key: CallKey) -> Keyed<'a> {
-        Keyed { inner, record, service, key, turn: Turn::Over }
+    /// `caller` is the name of the caller, if that is known: nobody is answered with what another has called.
+    pub(crate) fn new(
+        inner: &'a mut dyn Runner,
+        record: Option<&'a Arc<Record>>,
+        service: u32,
+        caller: Option<&'a str>,
+        key: CallKey,
+    ) -> Keyed<'a> {
+        Keyed { inner, record, service, caller, key, turn: Turn::Over }
     }
 
     fn admit(&mut self, call: &Incoming) -> Result<Admitted, RpcError> {
@@ -47,7 +55,8 @@ impl<'a> Keyed<'a> {
             let why = "a stream cannot be kept and sent again: a method with one takes no idempotency key";
             return Err(RpcError::not_executed(Code::InvalidArgument, why));
         }
-        let id = Id { service: self.service, method: call.method, key: std::mem::take(&mut self.key.bytes) };
+        let caller = self.caller.map(Into::into);
+        let id = Id { caller, service: self.service, method: call.method, key: std::mem::take(&mut self.key.bytes) };
         let body = call.body.take();
         let admitted = record.admit(id, self.key.attempted, call.codec, &body);
         call.body.set(body);

@@ -46,9 +46,11 @@ struct Book {
     forgotten: u64,
 }
 
-/// A key is the method's own.
+/// A key is the method's own, and its caller's.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Id {
+    /// Name of the caller, if it is known.
+    pub(super) caller: Option<Box<str>>,
     pub(super) service: u32,
     pub(super) method: u16,
     pub(super) key: Box<[u8]>,
@@ -284,7 +286,7 @@ mod tests {
     }
 
     fn admit(record: &Arc<Record>, key: &str, attempted: Option<KeyMoment>) -> Result<Admitted, RpcError> {
-        let id = Id { service: 0, method: 0, key: key.as_bytes().into() };
+        let id = Id { caller: None, service: 0, method: 0, key: key.as_bytes().into() };
         record.admit(id, attempted, CodecId::Compact, b"arguments")
     }
 
@@ -333,11 +335,21 @@ mod tests {
     fn a_key_belongs_to_one_method_one_codec_and_one_set_of_arguments() {
         let record = roomy();
         end(&record, "a", 1);
-        let id = |method| Id { service: 0, method, key: b"a"[..].into() };
+        let id = |method| Id { caller: None, service: 0, method, key: b"a"[..].into() };
         assert!(matches!(record.admit(id(1), None, CodecId::Compact, b"arguments"), Ok(Admitted::Run(_))));
         for (codec, arguments) in [(CodecId::Compact, &b"others"[..]), (CodecId::Json, b"arguments")] {
             let e = record.admit(id(0), None, codec, arguments).err().unwrap();
             assert_eq!((e.code(), e.certainty()), (Code::InvalidArgument, Certainty::NotExecuted));
+        }
+    }
+
+    #[test]
+    fn callers_do_not_see_each_others_keys() {
+        let record = roomy();
+        let id = |caller: Option<&str>| Id { caller: caller.map(Into::into), service: 0, method: 0, key: b"a"[..].into() };
+        for caller in [None, Some("shop"), Some("bank")] {
+            assert!(matches!(record.admit(id(caller), None, CodecId::Compact, b"arguments"), Ok(Admitted::Run(_))), "{caller:?}");
+            assert!(matches!(record.admit(id(caller), None, CodecId::Compact, b"arguments"), Ok(Admitted::Answer(_))), "{caller:?}");
         }
     }
 

@@ -9,7 +9,7 @@ use farcall_transport::Io;
 use farcall_wire::Preface;
 use tokio::sync::watch;
 
-use crate::connection::{Driver, Inner, Services, establish_provider};
+use crate::connection::{Driver, Greeting, Inner, Services, establish};
 use crate::context::Peer;
 use crate::dispatch::{Dispatch, Shared};
 use crate::method::BoxFuture;
@@ -34,7 +34,8 @@ impl Farcall {
     /// What other protocols are given for a link of theirs.
     pub(crate) fn dispatch(&self, link: &Io, protocol: &str) -> Dispatch {
         let facts = link.facts();
-        let peer = Peer { address: facts.address.clone(), software: protocol.to_owned(), incarnation: 0, facts, keys: None };
+        let peer =
+            Peer { address: facts.address.clone(), software: protocol.to_owned(), incarnation: 0, facts, identity: None, keys: None };
         Dispatch::new(Arc::clone(&self.0.shared), peer)
     }
 
@@ -72,7 +73,8 @@ impl Farcall {
         let address = link.peer();
         // A peer that says nothing must not hold up a drain.
         // Boxed, so that the connection's task does not keep room for it.
-        let establishing = Box::pin(establish_provider(link, first, limits, &address, services.keys.as_deref()));
+        let greeting = Greeting { admission: Some(&services.admission), keys: services.keys.as_deref(), ..Greeting::default() };
+        let establishing = Box::pin(establish(link, first, limits, &address, greeting));
         let handshake = match unless_stopped(&mut stop.clone(), Stop::Drain, establishing).await {
             Some(Ok(handshake)) => handshake,
             Some(Err(e)) => return services.observers.iter().for_each(|o| o.refused(&address, &e)),

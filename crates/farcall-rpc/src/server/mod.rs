@@ -2,6 +2,7 @@
 
 mod signals;
 mod threads;
+mod trust;
 
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
@@ -18,7 +19,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use self::signals::StopSignals;
 use self::threads::Threads;
+use crate::admission::Admission;
 use crate::announce::Announce;
+use crate::auth::Authenticator;
 use crate::connection::{Services, last_words};
 use crate::keys::Record;
 use crate::meta::{DescribeServer, Meta};
@@ -46,6 +49,9 @@ pub struct ServerBuilder {
     announced: Vec<Box<dyn Announce>>,
     limits: Limits,
     threads: Option<usize>,
+    authenticators: Vec<Arc<dyn Authenticator>>,
+    anonymous: bool,
+    describe: Vec<String>,
 }
 
 impl ServerBuilder {
@@ -87,6 +93,34 @@ impl ServerBuilder {
     /// runtime that the server is started on.
     pub fn threads(mut self, count: usize) -> Self {
         self.threads = Some(count);
+        self
+    }
+
+    /// Asks callers who they are, in every protocol. May be called several times: the first that knows a caller
+    /// counts. Callers that prove nothing are refused, unless [anonymous ones are allowed](Self::allow_anonymous).
+    ///
+    /// ```ignore
+    /// Server::builder()
+    ///     .serve(PaymentServer::new(Till))
+    ///     .authenticate(Tokens::new().token(secret, Identity::new("shop").role("teller")))
+    ///     .authenticate(UnixUsers::new().user(0, Identity::new("root").role("admin")))
+    /// ```
+    pub fn authenticate(mut self, authenticator: impl Authenticator) -> Self {
+        self.authenticators.push(Arc::new(authenticator));
+        self
+    }
+
+    /// Lets callers in that show nothing. They have no identity and no roles, and may call what asks for none.
+    /// What is shown must be right all the same. Needed to listen beyond this machine without asking who calls.
+    pub fn allow_anonymous(mut self) -> Self {
+        self.anonymous = true;
+        self
+    }
+
+    /// Tells what is served here (`farcall describe`, `schema`, `call`) only to callers of this role, or of another
+    /// that is given so. Whatever this says, nobody is told of methods that he may not call.
+    pub fn describe_to(mut self, role: impl Into<String>) -> Self {
+        self.describe.push(role.into());
         self
     }
 
@@ -136,8 +170,19 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     for address in &builder.also {
         listeners.push(Listener::bind(&address.parse()?).await?);
     }
-    let announced = builder.announced;
-    let services = Arc::new(Services { skeletons: builder.skeletons, observers: builder.observers, keys: Record::new(&builder.limits) });
+    let announced = std::mem::take(&mut builder.announced);
+    let asks = !builder.authenticators.is_empty();
+    trust::check_roles(&builder.skeletons, &builder.describe, asks)?;
+    let open = listeners.iter().map(Listener::address).find(|address| trust::is_beyond_this_machine(address));
+    if let Some(address) = open.filter(|_| !asks && !builder.anonymous) {
+        return Err(trust::open_to_all(address));
+    }
+    let ServerBuilder { authenticators, anonymous, describe, skeletons, observers, limits, .. } = &mut builder;
+    let (authenticators, describe) = (std::mem::take(authenticators), std::mem::take(describe));
+    let admission = Admission::new(authenticators, *anonymous, describe, limits, observers.clone());
+    let admission = admission.guarding(skeletons.iter().map(|s| s.descriptor()));
+    let services = Services { skeletons: builder.skeletons, observers: builder.observers, admission, keys: Record::new(&builder.limits) };
+    let services = Arc::new(services);
     let stop = watch::Sender::new(Stop::No);
     let live = watch::Sender::new(0);
     let farcall = Farcall::new(Arc::clone(&services), builder.limits.clone(), stop.subscribe());

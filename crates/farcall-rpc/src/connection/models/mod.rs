@@ -144,7 +144,7 @@ fn connected(peer: &Peer, limits: &Limits, skeletons: Vec<Arc<dyn Skeleton>>) ->
     let link = farcall_transport::Io::boxed(peer.clone());
     let (session, theirs) = (Session::new([1; 16], 1, limits), Hello::new([2; 16], 1, limits));
     let handshake = Handshake { link, rest: BytesMut::new(), theirs, session };
-    let services = Arc::new(Services { skeletons, observers: Vec::new(), keys: None });
+    let services = Arc::new(Services { skeletons, ..Services::empty() });
     let (connection, driver) = Driver::new(handshake, services, Arc::new(Running::default()), "peer".into());
     (Arc::new(connection), Task::new(driver))
 }

@@ -1,0 +1,48 @@
+//! What a server must say about trust before it listens.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use farcall_core::{Address, Code, RpcError};
+
+use crate::skeleton::Skeleton;
+
+/// Whether other machines can reach it.
+pub(super) fn is_beyond_this_machine(address: &Address) -> bool {
+    match address {
+        // A bound address is a number.
+        Address::Tcp { host, .. } => host.parse::<IpAddr>().map_or(true, |ip| !ip.to_canonical().is_loopback()),
+        Address::Unix(_) | Address::Memory(_) => false,
+        _ => true,
+    }
+}
+
+/// It would serve whoever comes.
+#[cold]
+pub(super) fn open_to_all(address: &Address) -> RpcError {
+    let why = format!(
+        "cannot listen on {address}: other machines reach it, and this server does not ask who calls. Ask: \
+         `.authenticate(…)` with tokens, or with TLS and client certificates; or listen on this machine only, \
+         tcp://127.0.0.1:… or unix:…; or let everybody in: `.allow_anonymous()`"
+    );
+    RpcError::not_sent(Code::FailedPrecondition, why)
+}
+
+/// A role that nobody can have is a mistake.
+pub(super) fn check_roles(skeletons: &[Arc<dyn Skeleton>], describe: &[String], asks: bool) -> Result<(), RpcError> {
+    let guarded = skeletons.iter().map(|s| s.descriptor()).find_map(|d| {
+        let at = d.methods.iter().position(|m| !m.roles.is_empty())?;
+        Some((d.full_name(at), d.methods[at].roles[0].as_str()))
+    });
+    let guarded = guarded.or_else(|| describe.first().map(|role| ("describe".to_owned(), role.as_str())));
+    match guarded {
+        Some((what, role)) if !asks => {
+            let why = format!(
+                "{what} needs the role {role:?}, and nobody can have it, because this server does not ask who calls: add \
+                 `.authenticate(…)`"
+            );
+            Err(RpcError::not_sent(Code::FailedPrecondition, why))
+        }
+        _ => Ok(()),
+    }
+}
