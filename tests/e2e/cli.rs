@@ -185,7 +185,7 @@ fn run_command(mut command: Command, args: &[&str], stdin: &str) -> Ran {
 
 /// The command, built from the sources that this test was built from: Cargo gives a test only the
 /// binaries of its own package.
-fn binary() -> &'static PathBuf {
+pub(crate) fn binary() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let test = std::env::current_exe().unwrap();

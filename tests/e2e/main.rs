@@ -13,6 +13,7 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod pressure;
+mod registry_nodes;
 mod schema;
 mod streams;
 mod styles;

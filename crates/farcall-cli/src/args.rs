@@ -9,6 +9,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::access::Access;
 use crate::failure::Failure;
 use crate::find::nearest;
+use crate::registry;
 
 /// What the user wants.
 #[derive(Debug, PartialEq)]
@@ -19,6 +20,9 @@ pub(crate) enum Command {
     Schema(Schema),
     Call(Call),
     Compat(Compat),
+    Registry(registry::args::Node),
+    Ls(registry::args::Ls),
+    Watch(registry::args::Watch),
 }
 
 /// `farcall describe`.
@@ -100,16 +104,21 @@ pub(crate) enum First {
     Clients,
 }
 
+const COMMANDS: &[&str] = &["describe", "schema", "call", "compat", "registry", "ls", "watch"];
+
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 const HELP: &str = "\
-farcall looks at a running farcall provider and calls it.
+farcall looks at a running farcall provider and calls it, and runs and shows registries.
 
 usage:
   farcall describe ADDR [SERVICE]              what is served there
   farcall schema ADDR [SERVICE]                its types, also as .proto or JSON Schema
   farcall call ADDR SERVICE.METHOD ['JSON']    a call without a stub
   farcall compat OLD NEW [SERVICE]             whether two versions understand each other
+  farcall registry                             a registry, for others to register and be found at
+  farcall ls [SERVICE]                         what a registry knows
+  farcall watch SERVICE                        what happens to a service at a registry
   farcall COMMAND --help                       more about a command
   farcall --version
 
@@ -212,10 +221,13 @@ pub(crate) fn parse(mut args: Parser) -> Result<Command, Failure> {
             "schema" => schema(args),
             "call" => call(args),
             "compat" => compat(args),
+            "registry" => registry::args::node(args),
+            "ls" => registry::args::ls(args),
+            "watch" => registry::args::watch(args),
             "help" => Ok(Command::Print(HELP.to_owned())),
             other => {
-                let hint = did_you_mean(other, &["describe", "schema", "call", "compat"]);
-                Err(usage(format!("no command {other:?}{hint}; there are describe, schema, call and compat")))
+                let hint = did_you_mean(other, COMMANDS);
+                Err(usage(format!("no command {other:?}{hint}; there are {}", COMMANDS.join(", "))))
             }
         },
         Some(other) => Err(unknown(&other, &["help", "version"], "farcall --help")),
@@ -411,23 +423,23 @@ pub(crate) fn is_address(place: &str) -> bool {
     ["tcp://", "unix:", "mem:"].iter().any(|scheme| place.starts_with(scheme))
 }
 
-fn usage(why: impl Into<String>) -> Failure {
+pub(crate) fn usage(why: impl Into<String>) -> Failure {
     Failure::Usage(why.into())
 }
 
-fn next(args: &mut Parser) -> Result<Option<Arg<'_>>, Failure> {
+pub(crate) fn next(args: &mut Parser) -> Result<Option<Arg<'_>>, Failure> {
     args.next().map_err(|e| usage(e.to_string()))
 }
 
-fn value(args: &mut Parser) -> Result<String, Failure> {
+pub(crate) fn value(args: &mut Parser) -> Result<String, Failure> {
     args.value().map_err(|e| usage(e.to_string())).and_then(text)
 }
 
-fn text(value: OsString) -> Result<String, Failure> {
+pub(crate) fn text(value: OsString) -> Result<String, Failure> {
     value.string().map_err(|e| usage(e.to_string()))
 }
 
-fn unknown(arg: &Arg<'_>, known: &[&str], help: &str) -> Failure {
+pub(crate) fn unknown(arg: &Arg<'_>, known: &[&str], help: &str) -> Failure {
     match arg {
         Arg::Long(name) => usage(format!("no option --{name}{}; see {help}", did_you_mean_option(name, known))),
         Arg::Short(name) => usage(format!("no option -{name}; see {help}")),
@@ -461,7 +473,7 @@ fn add_metadata(metadata: &mut Metadata, pair: &str) -> Result<(), Failure> {
     }
 }
 
-fn time(option: &str, args: &mut Parser) -> Result<Duration, Failure> {
+pub(crate) fn time(option: &str, args: &mut Parser) -> Result<Duration, Failure> {
     let given = value(args)?;
     duration(&given).ok_or_else(|| usage(format!("{option} {given:?}: write a time above zero with its unit, such as 500ms, 2s or 1m")))
 }
@@ -544,6 +556,11 @@ mod tests {
             ("call tcp://h:1 P.pay --deadline 5", "500ms"),
             ("call tcp://h:1 P.pay --meta x", "KEY=VALUE"),
             ("call tcp://h:1 P.pay --meta Ten=x", "write \"ten\""),
+            ("registry x", "\"x\" is one too many"),
+            ("registry --listn", "did you mean --listen?"),
+            ("registry --lease 50ms", "at least 100ms"),
+            ("ls --registri x", "did you mean --registry?"),
+            ("watch --registry farcall://h", "which service?"),
             ("compat", "which two versions?"),
             ("compat old.json", "which two versions?"),
             ("compat old.json new.json P x", "\"x\" is one too many"),

@@ -1,4 +1,4 @@
-//! The command `farcall`: looks at a running provider and calls its methods without a stub.
+//! The command `farcall`: looks at a running provider and calls its methods without a stub; runs a registry and shows one.
 //!
 //! It is a client of the built-in service `farcall.Meta` and knows nothing of a provider that this
 //! service does not tell. Arguments travel as JSON; what is checked here is checked again there.
@@ -14,6 +14,7 @@ mod find;
 mod json;
 mod output;
 mod provider;
+mod registry;
 mod schema;
 mod text;
 
@@ -44,6 +45,9 @@ fn run(command: Command) -> Result<Output, Failure> {
         Command::Schema(options) => on_a_runtime(schema::run(options)).map(Output::from),
         Command::Call(options) => on_a_runtime(call::run(options)).map(Output::from),
         Command::Compat(options) => on_a_runtime(compat::run(options)),
+        Command::Registry(options) => on_a_runtime(registry::node(options)).map(Output::from),
+        Command::Ls(options) => on_a_runtime(registry::ls(options)).map(Output::from),
+        Command::Watch(options) => on_a_runtime(registry::watch(options)).map(Output::from),
     }
 }
 
@@ -57,9 +61,14 @@ fn on_a_runtime<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<
 
 /// A reader that has seen enough, such as `head`, closes the pipe: no error.
 fn print(output: &str) -> Result<(), Failure> {
+    is_read(output).map(drop)
+}
+
+/// Prints, and says whether anybody still reads.
+pub(crate) fn is_read(output: &str) -> Result<bool, Failure> {
     let mut stdout = std::io::stdout();
     match stdout.write_all(output.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::Io(e)),
-        _ => Ok(()),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).map_err(Failure::Io),
     }
 }

@@ -268,9 +268,9 @@ impl Shared {
             Some(e) if !matches!(e.code(), Code::Unavailable | Code::DeadlineExceeded) => e,
             Some(e) => {
                 let why = format!("no node of the registry {} can be reached; the last one: {}", self.describe(), e.message());
-                RpcError::new(Code::Unavailable, why).with_source(e)
+                RpcError::new(Code::Unavailable, why).with_certainty(e.certainty()).with_source(e)
             }
-            None => RpcError::new(Code::Unavailable, format!("no node of the registry {} can be reached", self.describe())),
+            None => RpcError::not_sent(Code::Unavailable, format!("no node of the registry {} can be reached", self.describe())),
         }
     }
 

@@ -169,6 +169,11 @@ impl Embedded {
         self.server.as_ref().map(Server::address).unwrap_or(const { &Address::Memory(String::new()) })
     }
 
+    /// All addresses it listens on.
+    pub fn addresses(&self) -> &[Address] {
+        self.server.as_ref().map(Server::addresses).unwrap_or_default()
+    }
+
     /// The URL of a registry that is this node alone: `farcall://127.0.0.1:7400`.
     pub fn url(&self) -> String {
         super::client::url_of(self.address())

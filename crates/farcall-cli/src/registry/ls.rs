@@ -1,0 +1,122 @@
+//! `farcall ls`: what a registry knows.
+
+use std::fmt::Write;
+
+use farcall::Code;
+use farcall_registry::{Consumer, EntryKey, Listing, Registry, ServiceKey, ServiceSummary};
+use serde_json::{Value, json};
+
+use super::args::Ls;
+use super::show::{consumer, consumer_json, entry, entry_json, is_complete, rule, rule_json, service_json};
+use super::{open, service_key};
+use crate::failure::Failure;
+use crate::find::nearest;
+use crate::text::plain;
+
+/// Asks, and writes the answer down.
+pub(crate) async fn run(options: Ls) -> Result<String, Failure> {
+    let registry = open(&options.registry)?;
+    let mut all = registry.services().await?;
+    all.sort();
+    let Some(wanted) = options.service else {
+        return Ok(if options.json { lines(all.iter().map(summary_json)) } else { summaries(&all) });
+    };
+    let mut out = String::new();
+    for service in named(&all, &wanted)? {
+        let looked = Looked::at(&*registry, service).await?;
+        out += &if options.json { lines([looked.json()].into_iter()) } else { looked.text() };
+    }
+    Ok(out)
+}
+
+fn lines(values: impl Iterator<Item = Value>) -> String {
+    values.map(|value| format!("{value}\n")).collect()
+}
+
+fn summary_json(summary: &ServiceSummary) -> Value {
+    json!({ "service": service_json(&summary.service), "entries": summary.entries, "consumers": summary.consumers })
+}
+
+fn summaries(all: &[ServiceSummary]) -> String {
+    if all.is_empty() {
+        return "no services\n".to_owned();
+    }
+    let named: Vec<(String, &ServiceSummary)> = all.iter().map(|s| (plain(&s.service.to_string()).into_owned(), s)).collect();
+    let width = named.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max("SERVICE".len());
+    let mut out = format!("{:width$}  ENTRIES  CONSUMERS\n", "SERVICE");
+    for (name, summary) in named {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{name:width$}  {:7}  {:9}", summary.entries, summary.consumers);
+    }
+    out
+}
+
+/// The services that are meant: this one, or all of this name.
+fn named<'a>(all: &'a [ServiceSummary], wanted: &str) -> Result<Vec<&'a ServiceKey>, Failure> {
+    let key = service_key(wanted);
+    let fits = |service: &&ServiceKey| {
+        let or_any = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
+        service.name == key.name && or_any(&key.group, &service.group) && or_any(&key.version, &service.version)
+    };
+    let found: Vec<&ServiceKey> = all.iter().map(|s| &s.service).filter(fits).collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let hint = nearest(&key.name, all.iter().map(|s| s.service.name.as_str()));
+    let hint = hint.map_or_else(String::new, |name| format!(", did you mean {name:?}?"));
+    Err(Failure::Usage(format!("the registry knows no service {wanted:?}{hint}")))
+}
+
+/// A service with all that is known of it.
+struct Looked<'a> {
+    service: &'a ServiceKey,
+    listing: Listing,
+    consumers: Vec<Consumer>,
+}
+
+impl<'a> Looked<'a> {
+    async fn at(registry: &dyn Registry, service: &'a ServiceKey) -> Result<Looked<'a>, Failure> {
+        let mut listing = registry.list(service).await?;
+        listing.entries.sort_by(|a, b| (&a.application, a.instance).cmp(&(&b.application, b.instance)));
+        let consumers = match registry.consumers(service).await {
+            Ok(consumers) => consumers,
+            // Where they are not recorded there are none to show.
+            Err(e) if e.code() == Code::Unimplemented => Vec::new(),
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Looked { service, listing, consumers })
+    }
+
+    fn is_suspect(&self, key: &EntryKey) -> bool {
+        self.listing.suspect.contains(key)
+    }
+
+    fn text(&self) -> String {
+        let known = if is_complete(self.listing.completeness) { "" } else { "  (the registry does not see all yet)" };
+        let mut out = format!("{}{known}\n", plain(&self.service.to_string()));
+        for one in &self.listing.entries {
+            let suspect = if self.is_suspect(&one.key()) { "  suspect" } else { "" };
+            let _ = writeln!(out, "  {}{suspect}", entry(one));
+        }
+        for (title, all) in [
+            ("consumers", self.consumers.iter().map(consumer).collect::<Vec<_>>()),
+            ("rules", self.listing.rules.iter().map(|r| rule(r)).collect()),
+        ] {
+            if !all.is_empty() {
+                let _ = writeln!(out, "  {title}:");
+                all.iter().for_each(|one| out += &format!("    {one}\n"));
+            }
+        }
+        out
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "service": service_json(self.service),
+            "complete": is_complete(self.listing.completeness),
+            "entries": self.listing.entries.iter().map(|e| entry_json(e, self.is_suspect(&e.key()))).collect::<Vec<_>>(),
+            "consumers": self.consumers.iter().map(consumer_json).collect::<Vec<_>>(),
+            "rules": self.listing.rules.iter().map(|r| rule_json(r)).collect::<Vec<_>>(),
+        })
+    }
+}
