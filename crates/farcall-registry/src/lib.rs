@@ -10,13 +10,34 @@
 // The data macro names this crate; inside it, that is itself.
 extern crate self as farcall_registry;
 
+mod advertise;
+mod backends;
+mod cache;
+mod directory;
+mod discover;
+mod discovered;
 pub mod embedded;
 mod entry;
+mod fit;
 pub mod guard;
+mod host;
+mod memory;
+mod order;
+mod registration;
 mod registry;
 mod url;
+mod watcher;
 
+pub use backends::Backends;
+pub use cache::{Cache, LARGEST_FILE, MOST_SLOTS};
+pub use directory::{Directory, DirectorySettings, Seen};
+pub use discover::{Discover, Discovering};
 pub use entry::{Advertised, Entry, EntryKey, Host, InstanceId, MethodPrints, ServiceKey};
+pub use fit::MOST_TABLES;
 pub use guard::{GuardSettings, Instance};
+pub use host::{application, this_host};
+pub use memory::Memory;
+pub use registration::{Register, Registration, Status};
 pub use registry::{BoxFuture, Completeness, Consumer, Gone, Listing, Published, Registry, Rule, ServiceSummary, Update, Updates};
 pub use url::{LONGEST_URL, MOST_BACKENDS, RegistryUrl, open, parse_list};
+pub use watcher::{Event, Quiet, ToStderr, Watcher};

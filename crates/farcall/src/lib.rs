@@ -48,17 +48,20 @@
 //! [`Certainty`]: only a call that was `NotSent` or `NotExecuted` may be repeated if the method is
 //! not idempotent, unless it is made with a [`Key`].
 //!
-//! **What it does not do yet**: find providers by name (registry), balance over several,
+//! **What it does not do yet**: balance over several,
 //! TLS, resolve types that differ between caller and provider (they are refused by name).
 
 #[cfg(feature = "http")]
 pub use farcall_http as http;
 pub use farcall_rpc::__rt;
+pub use farcall_registry as registry;
+pub use farcall_registry::{Discover, Register, Registration};
 pub use farcall_rpc::*;
 
 /// What most programs need: `use farcall::prelude::*;`. It does not shadow anything of the standard
 /// prelude.
 pub mod prelude {
+    pub use farcall_registry::{Discover, Register};
     pub use farcall_rpc::{Batch, Call, Certainty, Code, Error, Reply, RpcError, Server, Streaming};
 }
 
