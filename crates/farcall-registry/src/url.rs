@@ -75,6 +75,10 @@ impl std::str::FromStr for RegistryUrl {
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err(invalid(format!("registry {text:?}: the scheme is missing; write \"farcall://HOST:PORT\"")));
         };
+        if !rest.starts_with("//") && !SCHEMES.contains(&scheme) {
+            let shown = text.rsplit_once('@').map_or(text, |(_, hosts)| hosts);
+            return Err(invalid(format!("registry {shown:?}: the scheme is missing; did you mean \"farcall://{shown}\"?")));
+        }
         let bad = |why: &str| invalid(format!("registry {scheme}: {why}"));
         let (rest, params) = rest.split_once('?').unwrap_or((rest, ""));
         let params = parse_params(params).map_err(|why| bad(&why))?;
@@ -248,6 +252,7 @@ mod tests {
             assert_eq!(e.code(), Code::InvalidArgument);
         };
         check("localhost", "the scheme is missing; write \"farcall://HOST:PORT\"");
+        check("localhost:7400", "did you mean \"farcall://localhost:7400\"?");
         check("farcall:a:1", "write \"farcall://HOST:PORT\"");
         check("farcall://", "a host is missing");
         check("farcall://a:1,,b:2", "a host is missing");

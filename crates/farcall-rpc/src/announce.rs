@@ -13,6 +13,7 @@ pub trait Announce: Send + Sync + 'static {
     /// [`listen`](crate::ServerBuilder::listen) returns.
     fn ready<'a>(&'a self, addresses: &'a [Address], services: &'a [&'a ServiceDescriptor]) -> BoxFuture<'a, Result<(), RpcError>>;
 
-    /// It is about to go. The server answers until this returns, but waits no longer than 2 s and half of the drain's patience.
+    /// It is about to go. The server answers until this returns, and then until its callers have left; but it waits no longer than
+    /// 2 s for the one and 1 s for the other, and no longer than a quarter and an eighth of the drain's patience.
     fn leaving(&self) -> BoxFuture<'_, ()>;
 }

@@ -36,8 +36,11 @@ const SNIFF: usize = 24;
 /// Pause after a failed accept, so that a lack of file descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// The most time of a drain for withdrawing what announced the server.
+/// The most time of a drain for withdrawing what announced the server; then half as much for callers to leave.
 const LEAVE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether all callers have left.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What a server is made of; see [`Server::builder`].
 #[derive(Default)]
@@ -292,13 +295,18 @@ impl Server {
         });
         // One that hangs must not keep the server from ending well.
         let _ = tokio::time::timeout(patience, all).await;
+        // Whoever found us by what is withdrawn now hears of it and leaves; calls that come meanwhile are answered.
+        let since = tokio::time::Instant::now();
+        while !self.announced.is_empty() && self.connections() > 0 && since.elapsed() < patience / 2 {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Ends gracefully: what [announced](ServerBuilder::announce) it is told to withdraw, no new connections are taken, callers are
     /// told to go elsewhere, running handlers may end within `patience`, also those whose callers are gone. When it returns the port
     /// is free. An error says how many connections were cut off after that time.
     pub async fn drain(self, patience: Duration) -> Result<(), RpcError> {
-        self.leave(LEAVE.min(patience / 2)).await;
+        self.leave(LEAVE.min(patience / 4)).await;
         let core = &self.core;
         core.stop.send_replace(Stop::Drain);
         core.farcall.drain();
