@@ -53,9 +53,9 @@
 
 #[cfg(feature = "http")]
 pub use farcall_http as http;
-pub use farcall_rpc::__rt;
 pub use farcall_registry as registry;
 pub use farcall_registry::{Discover, Register, Registration};
+pub use farcall_rpc::__rt;
 pub use farcall_rpc::*;
 
 /// What most programs need: `use farcall::prelude::*;`. It does not shadow anything of the standard
