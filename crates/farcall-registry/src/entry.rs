@@ -22,6 +22,19 @@ impl ServiceKey {
     pub fn of(service: &ServiceDescriptor) -> ServiceKey {
         ServiceKey { name: service.name.clone(), group: service.group.clone(), version: service.version.clone() }
     }
+
+    /// The same by the name under which others know it (a Java interface), if it has one.
+    pub fn foreign(service: &ServiceDescriptor) -> ServiceKey {
+        let name = service.foreign_name.as_ref().unwrap_or(&service.name).clone();
+        ServiceKey { name, ..ServiceKey::of(service) }
+    }
+
+    /// Whether an entry of the service `key` is among those that are asked for by this one: in its group and version `*` is any, and
+    /// several groups may be named, apart by commas.
+    pub fn covers(&self, key: &ServiceKey) -> bool {
+        let group = self.group == "*" || self.group == key.group || self.group.split(',').any(|group| group.trim() == key.group);
+        self.name == key.name && group && (self.version == "*" || self.version == key.version)
+    }
 }
 
 /// As people write it: `group/name:version`, without what is empty.

@@ -16,6 +16,7 @@ mod cache;
 mod directory;
 mod discover;
 mod discovered;
+pub mod dubbo;
 pub mod embedded;
 mod entry;
 mod fit;
@@ -24,9 +25,15 @@ mod host;
 mod memory;
 mod order;
 mod registration;
+#[cfg(any(feature = "zookeeper", feature = "etcd"))]
+mod random;
 mod registry;
+#[cfg(any(feature = "zookeeper", feature = "etcd"))]
+mod target;
 mod url;
 mod watcher;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 pub use backends::Backends;
 pub use cache::{Cache, LARGEST_FILE, MOST_SLOTS};

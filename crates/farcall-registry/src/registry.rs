@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use farcall_core::{RpcError, data};
+use farcall_core::{RpcError, ServiceDescriptor, data};
 
 use crate::entry::{Entry, EntryKey, ServiceKey};
 
@@ -22,6 +22,12 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Registry: Send + Sync + 'static {
     /// Its URL without secrets, for errors and people.
     fn describe(&self) -> String;
+
+    /// What it calls a service that is known by its trait. Registries that others read too (Dubbo's layout) use the foreign name,
+    /// if it has one.
+    fn key_of(&self, service: &ServiceDescriptor) -> ServiceKey {
+        ServiceKey::of(service)
+    }
 
     /// Publishes an entry: done when the backend has acknowledged it. It takes the place of what is published of the same instance
     /// and service with the same or a smaller incarnation, and of what an earlier session of this process left behind.

@@ -206,11 +206,18 @@ fn begins_url(part: &str, last: &str) -> bool {
 pub fn open(url: &RegistryUrl) -> Result<Arc<dyn Registry>, RpcError> {
     match url.scheme.as_str() {
         "farcall" => crate::embedded::open(url),
-        feature @ ("zookeeper" | "etcd") => {
-            Err(url.refuse(format!("this program is built without it: add the feature {feature:?} of the crate farcall")))
-        }
+        #[cfg(feature = "zookeeper")]
+        "zookeeper" => Ok(Arc::new(crate::zookeeper::ZooKeeper::open(url)?)),
+        #[cfg(not(feature = "zookeeper"))]
+        "zookeeper" => Err(without(url)),
+        "etcd" => Err(without(url)),
         other => Err(url.refuse(format!("there is no kind of registry {other:?}; there are: {}", KNOWN.join(", ")))),
     }
+}
+
+/// A kind of backend that this program could have.
+fn without(url: &RegistryUrl) -> RpcError {
+    url.refuse(format!("this program is built without it: add the feature {:?} of the crate farcall", url.scheme))
 }
 
 /// The kinds of backends there are.
