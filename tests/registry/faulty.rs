@@ -1,6 +1,6 @@
 //! A registry that can be told to fail.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
@@ -30,14 +30,14 @@ pub(crate) enum Fault {
 pub(crate) struct Faulty {
     inner: Memory,
     fault: watch::Sender<u8>,
-    asked: Arc<AtomicU8>,
+    publishes: Arc<AtomicU64>,
     /// Told to all subscribers beside what the registry says.
     forged: Arc<Mutex<Vec<mpsc::UnboundedSender<Update>>>>,
 }
 
 impl Faulty {
     pub(crate) fn new() -> Faulty {
-        Faulty { inner: Memory::new(), fault: watch::Sender::new(0), asked: Arc::default(), forged: Arc::default() }
+        Faulty { inner: Memory::new(), fault: watch::Sender::new(0), publishes: Arc::default(), forged: Arc::default() }
     }
 
     pub(crate) fn set(&self, fault: Fault) {
@@ -64,12 +64,16 @@ impl Faulty {
         self.forge(Update::Gone(key, Gone::Withdrawn));
     }
 
+    /// Attempts to publish, so far.
+    pub(crate) fn publishes(&self) -> u64 {
+        self.publishes.load(Ordering::Relaxed)
+    }
+
     fn is(&self, fault: Fault) -> bool {
         *self.fault.borrow() == fault as u8
     }
 
     async fn pass(&self) -> Result<(), RpcError> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
         if self.is(Fault::Hang) {
             std::future::pending::<()>().await;
         }
@@ -95,8 +99,10 @@ impl Registry for Faulty {
 
     fn publish(&self, entry: Arc<Entry>) -> BoxFuture<'_, Result<Box<dyn Published>, RpcError>> {
         Box::pin(async move {
+            self.publishes.fetch_add(1, Ordering::Relaxed);
             self.pass().await?;
-            self.inner.publish(entry).await
+            let inner = self.inner.publish(entry).await?;
+            Ok(Box::new(Held { inner, registry: self.clone() }) as Box<dyn Published>)
         })
     }
 
@@ -133,6 +139,34 @@ impl Registry for Faulty {
 
     fn write_rule(&self, rule: Rule) -> BoxFuture<'_, Result<(), RpcError>> {
         self.inner.write_rule(rule)
+    }
+}
+
+struct Held {
+    inner: Box<dyn Published>,
+    registry: Faulty,
+}
+
+impl Published for Held {
+    fn lost(&mut self) -> BoxFuture<'_, RpcError> {
+        Box::pin(async {
+            let _ = self.registry.fault.subscribe().wait_for(|fault| *fault == Fault::Down as u8).await;
+            RpcError::not_sent(Code::Unavailable, "the registry went down")
+        })
+    }
+
+    fn check(&mut self) -> BoxFuture<'_, Result<bool, RpcError>> {
+        Box::pin(async {
+            self.registry.pass().await?;
+            Ok(!self.registry.is(Fault::Wiped) && self.inner.check().await?)
+        })
+    }
+
+    fn withdraw(self: Box<Self>) -> BoxFuture<'static, Result<(), RpcError>> {
+        Box::pin(async move {
+            self.registry.pass().await?;
+            self.inner.withdraw().await
+        })
     }
 }
 

@@ -137,15 +137,35 @@ fn a_server_starts_while_its_registry_is_down_and_is_found_afterwards() {
         let (_, server) = provide_as(registration, "tcp://127.0.0.1:0").await;
         assert!(!status.borrow()[0].held);
         registry.set(Fault::Down);
-        let client = find(registry.open()).wait_for_first(Duration::from_secs(20));
-        let found = tokio::spawn(async move { client.await });
         until("the server has tried again", || status.borrow()[0].error.as_ref().is_some_and(|e| e.message().contains("down"))).await;
         registry.set(Fault::None);
         until("it is registered", || status.borrow()[0].held).await;
-        found.await.unwrap().unwrap().pay(order(1, 1)).await.unwrap();
+        find(registry.open()).await.unwrap().pay(order(1, 1)).await.unwrap();
         // And it ends in time although the registry does not answer.
         registry.set(Fault::Hang);
         server.drain(Duration::from_secs(1)).await.unwrap();
+    });
+}
+
+/// What is lost is published again, by itself and not too often; what a wipe took is found missing.
+#[test]
+fn a_server_registers_again_whenever_its_entry_may_be_lost() {
+    run(async {
+        let registry = Faulty::new();
+        let registration = Registration::at(registry.open());
+        let status = registration.status();
+        let (_, _server) = provide_as(registration, "tcp://127.0.0.1:0").await;
+        registry.set(Fault::Down);
+        until("it is lost", || !status.borrow()[0].held).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // Full jitter of 20 to 200 ms: half of a hundred milliseconds on average, never a busy loop.
+        assert!(registry.publishes() < 100, "{} attempts", registry.publishes());
+        registry.set(Fault::None);
+        until("it is there again", || status.borrow()[0].held).await;
+        registry.set(Fault::Wiped);
+        until("it is found missing", || !status.borrow()[0].held || status.borrow()[0].published > 2).await;
+        registry.set(Fault::None);
+        until("it is there again", || status.borrow()[0].held).await;
     });
 }
 

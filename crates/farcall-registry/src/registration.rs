@@ -291,12 +291,12 @@ impl Keeper {
         while !*stop.borrow_and_update() {
             match keeping.poll(self.start.elapsed()) {
                 Some(Task::Publish) => {
-                    // What was held is lost: its backend may clear it away before the new one comes.
+                    // Its backend may clear it away before the new one comes.
                     drop(held.take());
                     held = self.publish(&mut keeping).await;
                 }
                 Some(Task::Check) => self.check(&mut keeping, held.as_mut()).await,
-                None => self.wait(&mut keeping, held.as_mut(), &mut stop).await,
+                None => self.wait(&mut keeping, &mut held, &mut stop).await,
             }
         }
         if let Some(held) = held {
@@ -333,7 +333,7 @@ impl Keeper {
     }
 
     /// Until there is something to do, the entry may be lost, or it is time to go.
-    async fn wait(&self, keeping: &mut Keeping, held: Option<&mut Box<dyn Published>>, stop: &mut watch::Receiver<bool>) {
+    async fn wait(&self, keeping: &mut Keeping, held: &mut Option<Box<dyn Published>>, stop: &mut watch::Receiver<bool>) {
         let wake = keeping.wake_at();
         let time = std::pin::pin!(async {
             match wake {
@@ -342,18 +342,21 @@ impl Keeper {
             }
             None
         });
-        let lost = std::pin::pin!(async {
-            match held {
-                Some(held) => Some(held.lost().await),
-                None => std::future::pending().await,
-            }
-        });
+        let losing = async |held: &mut Option<Box<dyn Published>>| match held {
+            Some(held) => Some(held.lost().await),
+            None => std::future::pending().await,
+        };
         let stopped = std::pin::pin!(async {
             let _ = stop.changed().await;
             None
         });
-        let lost = first_of_three(time, lost, stopped).await;
+        let lost = {
+            let losing = std::pin::pin!(losing(held));
+            first_of_three(time, losing, stopped).await
+        };
         if let Some(error) = lost {
+            // It would be lost again at once, for as long as it is there.
+            *held = None;
             keeping.lost(self.start.elapsed());
             self.gone(error);
         }

@@ -1,0 +1,57 @@
+//! Drills: real processes that are killed, cut off and wiped, while consumers call and keep count.
+//!
+//! [`Cast`] starts the processes of a drill (this program again, in another role) and hears what they say. A provider serves a till, a
+//! consumer calls tills that it finds by name and counts how every call ended, a registry is a node of our own. `farcall-tests`'
+//! program `drill` runs one drill by name; to add one, write `pub async fn …(cast: &mut Cast) -> Result<(), String>` and put it into
+//! [`DRILLS`].
+
+mod cast;
+mod provider_kill;
+mod registry_outage;
+pub mod roles;
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub use cast::{Cast, Listed, Member, Report};
+
+/// What a drill is given: the processes, and whether it is to be short, as in CI.
+pub struct Stage {
+    /// The processes.
+    pub cast: Cast,
+    /// Seconds instead of minutes.
+    pub short: bool,
+}
+
+/// What a drill returns when it is over: an error says what did not hold.
+pub type Ending<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
+
+/// A drill: what it does to whom, and what must hold.
+pub struct Drill {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub shows: &'static str,
+    /// Runs it.
+    pub run: fn(&mut Stage) -> Ending<'_>,
+}
+
+/// All drills.
+pub const DRILLS: &[Drill] = &[
+    Drill {
+        name: "provider-kill",
+        shows: "kill -9 of a provider: suspect within 1 s, gone within its lease and 1 s, later calls go elsewhere",
+        run: |stage| Box::pin(provider_kill::run(stage)),
+    },
+    Drill {
+        name: "registry-outage",
+        shows: "the registry is killed under load for a minute, a consumer is restarted meanwhile: no failed call",
+        run: |stage| Box::pin(registry_outage::run(stage)),
+    },
+];
+
+/// Fails a drill unless this holds.
+pub fn hold(what: &str, holds: bool) -> Result<(), String> {
+    println!("  {} {what}", if holds { "holds:" } else { "DOES NOT HOLD:" });
+    if holds { Ok(()) } else { Err(format!("does not hold: {what}")) }
+}

@@ -1,0 +1,175 @@
+//! What the processes of a drill do: provider, consumer, registry.
+//!
+//! Each says `ready ADDRESS` on its stdout when it is, answers `report` on its stdin with its books, and ends when its stdin does. A
+//! provider ends gracefully on SIGTERM.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use farcall::prelude::*;
+use farcall::registry::embedded::{Embedded, RegistryLimits};
+use farcall::registry::{Directory, Registration, ToStderr};
+use farcall::{Limits, StopSignals};
+
+use crate::{PaymentClient, PaymentServer, Till, order};
+
+/// `--name value`
+type Args = BTreeMap<String, String>;
+
+/// Runs a role; returns when it is over.
+pub fn run(role: &str, args: &[String]) -> Result<(), String> {
+    let args: Args = args.chunks(2).filter_map(|pair| Some((pair.first()?.clone(), pair.get(1)?.clone()))).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| e.to_string())?;
+    let ended = runtime.block_on(async {
+        match role {
+            "provider" => provider(&args).await,
+            "consumer" => consumer(&args).await,
+            "registry" => registry(&args).await,
+            other => Err(format!("there is no role {other:?}: provider, consumer or registry, please")),
+        }
+    });
+    runtime.shutdown_background();
+    ended
+}
+
+fn text<'a>(args: &'a Args, name: &str, default: &'a str) -> &'a str {
+    args.get(name).map_or(default, String::as_str)
+}
+
+fn number(args: &Args, name: &str, default: u64) -> u64 {
+    args.get(name).and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
+/// Answers each `report` on stdin; returns when stdin ends.
+async fn until_stdin_ends(report: impl Fn() -> String + Send + 'static) {
+    let (ended, told) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if line == "report" {
+                println!("report {}", report());
+            }
+        }
+        let _ = ended.send(());
+    });
+    let _ = told.await;
+}
+
+async fn provider(args: &Args) -> Result<(), String> {
+    let signals = StopSignals::new().map_err(|e| e.to_string())?;
+    let till = Arc::new(Till::default());
+    let mut registration = Registration::at(text(args, "--registry", "")).watch(Arc::new(ToStderr)).application("drill");
+    if let Some(address) = args.get("--advertise") {
+        registration = registration.advertise(address);
+    }
+    let server = Server::builder().serve(PaymentServer::shared(Arc::clone(&till))).register(registration);
+    let server = server.listen(text(args, "--listen", "tcp://127.0.0.1:0")).await.map_err(|e| e.to_string())?;
+    println!("ready {}", server.address());
+    let books = move || format!("{} 0 0 0 -", till.paid.load(Ordering::SeqCst));
+    tokio::spawn(async move {
+        until_stdin_ends(books).await;
+        std::process::exit(0);
+    });
+    server.drain_on(signals, Duration::from_secs(10)).await.map_err(|e| e.to_string())
+}
+
+#[derive(Default)]
+struct Books {
+    ok: AtomicU64,
+    not_executed: AtomicU64,
+    maybe: AtomicU64,
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    answer: Option<Instant>,
+    gap: Duration,
+    error: String,
+}
+
+impl Books {
+    fn enter(&self, failed: Option<String>, certainty: Certainty) {
+        let count = match (&failed, certainty) {
+            (None, _) => &self.ok,
+            (Some(_), Certainty::MaybeExecuted) => &self.maybe,
+            (Some(_), _) => &self.not_executed,
+        };
+        count.fetch_add(1, Ordering::SeqCst);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed {
+            None => {
+                let before = last.answer.replace(Instant::now());
+                last.gap = before.map_or(Duration::ZERO, |at| at.elapsed()).max(last.gap);
+            }
+            Some(error) => last.error = error,
+        }
+    }
+
+    fn show(&self) -> String {
+        let n = |count: &AtomicU64| count.load(Ordering::SeqCst);
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("{} {} {} {} {}", n(&self.ok), n(&self.not_executed), n(&self.maybe), last.gap.as_millis(), last.error.replace('\n', " "))
+    }
+}
+
+async fn consumer(args: &Args) -> Result<(), String> {
+    let heartbeat = Duration::from_millis(number(args, "--heartbeat-ms", 1000));
+    let discovering = PaymentClient::discover(text(args, "--registry", ""))
+        .application("drill")
+        .cache_in(PathBuf::from(text(args, "--cache", "")))
+        .watch(Arc::new(ToStderr))
+        .limits(Limits { heartbeat: Some(heartbeat), ..Limits::default() });
+    let (client, directory) = discovering.with_directory().await.map_err(|e| e.to_string())?;
+    tokio::spawn(say_list(directory));
+    println!("ready -");
+    let books = Arc::new(Books::default());
+    let pause = Duration::from_millis(number(args, "--pause-ms", 2));
+    for caller in 0..number(args, "--callers", 8) {
+        tokio::spawn(call(client.clone(), Arc::clone(&books), caller << 32, pause));
+    }
+    until_stdin_ends(move || books.show()).await;
+    Ok(())
+}
+
+/// Calls one after the other, for ever.
+async fn call(client: PaymentClient, books: Arc<Books>, first: u64, pause: Duration) {
+    for n in first.. {
+        let paid = client.pay(order(n, 1)).await;
+        let (failed, certainty) = match &paid {
+            Err(Error::Rpc(e)) => (Some(e.to_string()), e.certainty()),
+            _ => (None, Certainty::MaybeExecuted),
+        };
+        books.enter(failed, certainty);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Says what the directory lists, whenever that changes.
+async fn say_list(directory: Directory) {
+    let mut seen = directory.watch();
+    loop {
+        seen.borrow_and_update();
+        let instances = directory.instances();
+        let words = instances.iter().map(|i| {
+            let address = i.entry.addresses.first().map_or("?", |a| a.address.as_str());
+            format!("{address}{}", if i.suspect { "*" } else { "" })
+        });
+        println!("list {}", words.collect::<Vec<_>>().join(" "));
+        if seen.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn registry(args: &Args) -> Result<(), String> {
+    let lease = Duration::from_millis(number(args, "--lease-ms", 15_000));
+    let builder = Embedded::builder().limits(RegistryLimits { lease, ..RegistryLimits::default() });
+    let node = builder.listen(text(args, "--listen", "tcp://127.0.0.1:0")).await.map_err(|e| e.to_string())?;
+    println!("ready {}", node.address());
+    until_stdin_ends(|| "0 0 0 0 -".to_owned()).await;
+    Ok(())
+}
