@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: a service with a method of every kind, and its provider.
 
-pub mod servers;
 pub mod drill;
+pub mod servers;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

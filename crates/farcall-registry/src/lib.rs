@@ -24,9 +24,9 @@ pub mod guard;
 mod host;
 mod memory;
 mod order;
-mod registration;
 #[cfg(any(feature = "zookeeper", feature = "etcd"))]
 mod random;
+mod registration;
 mod registry;
 #[cfg(any(feature = "zookeeper", feature = "etcd"))]
 mod target;

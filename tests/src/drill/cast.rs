@@ -205,7 +205,8 @@ impl Member {
     pub fn report(&mut self) -> Result<Report, String> {
         let before = self.said.lines.lock().unwrap_or_else(PoisonError::into_inner).get("report").map_or(0, |(_, count, _)| *count);
         self.tell("report\n")?;
-        let (line, _) = self.said.wait("report", PATIENCE, |_, count| count > before).ok_or_else(|| format!("{} gives no report", self.role))?;
+        let (line, _) =
+            self.said.wait("report", PATIENCE, |_, count| count > before).ok_or_else(|| format!("{} gives no report", self.role))?;
         let mut words = line.splitn(5, ' ');
         let mut number = || words.next().and_then(|n| n.parse().ok()).unwrap_or_default();
         let (ok, not_executed, maybe, gap_ms) = (number(), number(), number(), number());
