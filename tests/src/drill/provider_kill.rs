@@ -44,7 +44,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<(), String> {
         cut += after.failed() - before.failed();
         hold(
             &format!("it calls on: {} answers, {} failed, longest gap {} ms ({})", after.ok, after.failed(), after.gap_ms, after.error),
-            { after.ok > before.ok + 100 },
+            after.ok > before.ok + 100,
         )?;
         // At most one call of each caller was under way; it may have run, so nobody repeats it.
         hold("only calls that were under way failed", after.failed() - before.failed() <= 8)?;
