@@ -1,6 +1,7 @@
 //! End-to-end tests, one binary: real sockets, and real processes where it matters.
 
 mod bad_peer;
+mod certificates;
 mod cli;
 mod codecs;
 mod compat;
@@ -8,11 +9,13 @@ mod corners;
 mod dispatch;
 mod edges;
 mod fair;
+mod hostile;
 mod keys;
 mod layers;
 mod lifecycle;
 mod limits;
 mod pressure;
+mod quic;
 mod registry_nodes;
 mod schema;
 mod streams;
@@ -20,5 +23,7 @@ mod styles;
 mod support;
 mod surface;
 mod threads;
+mod tls;
+mod transports;
 mod trust;
 mod truth;

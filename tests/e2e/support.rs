@@ -65,16 +65,15 @@ impl Provider {
 
     /// With further arguments.
     pub(crate) fn start_with(address: &str, args: &[&str]) -> Provider {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_provider"))
-            .arg(address)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the provider's binary starts");
+        Provider::spawn(Command::new(env!("CARGO_BIN_EXE_provider")).arg(address).args(args))
+    }
+
+    /// By a command that prints its address.
+    pub(crate) fn spawn(command: &mut Command) -> Provider {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the provider's binary starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(!line.is_empty(), "the provider did not come up on {address}");
+        assert!(!line.is_empty(), "the provider did not come up");
         Provider { child, address: line.trim().to_owned() }
     }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::support::{Provider, TempDir, run, serve};
 
 /// Generic code: it does not know whether the other side is here or elsewhere.
-async fn exercise(payment: &impl Payment) {
+pub(crate) async fn exercise(payment: &impl Payment) {
     assert_eq!(payment.pay(order(1, 3)).await.unwrap(), Receipt { order: 1, cents: 600 });
     let declined = payment.pay(order(2, 0)).await.unwrap_err();
     assert_eq!(declined.app(), Some(&PayError::Declined { reason: "nothing to pay".into() }));

@@ -1,4 +1,4 @@
-//! Where a provider is: `tcp://host:port`, `unix:/path`, `mem:name`.
+//! Where a provider is: `tcp://host:port`, `tls://host:port`, `quic://host:port`, `unix:/path`, `mem:name`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,10 +25,57 @@ pub enum Address {
         /// Port number.
         port: u16,
     },
+    /// TLS over TCP: the provider proves its name, and nobody on the way can read or change what is sent.
+    /// A client never speaks plaintext to such an address. Host and port as for TCP; the host is the name
+    /// that the provider's certificate must be for.
+    Tls {
+        /// Name or IP address, without brackets.
+        host: String,
+        /// Port number.
+        port: u16,
+    },
+    /// QUIC over UDP; encrypted and proven as TLS is.
+    Quic {
+        /// Name or IP address, without brackets.
+        host: String,
+        /// Port number of UDP.
+        port: u16,
+    },
     /// A unix socket by path.
     Unix(PathBuf),
     /// A name inside this process.
     Memory(String),
+}
+
+type OfHostAndPort = fn(String, u16) -> Address;
+
+/// The schemes with a host and a port.
+const HOST_AND_PORT: [(&str, OfHostAndPort); 3] = [
+    ("tcp", |host, port| Address::Tcp { host, port }),
+    ("tls", |host, port| Address::Tls { host, port }),
+    ("quic", |host, port| Address::Quic { host, port }),
+];
+
+/// Parses what stands behind the scheme; an error says what to write.
+fn host_and_port(scheme: &str, rest: &str) -> Result<(String, u16), String> {
+    let Some((host, port)) = rest.rsplit_once(':') else {
+        return Err(format!("the port is missing; write \"{scheme}://{rest}:PORT\""));
+    };
+    let Ok(port) = port.parse::<u16>() else {
+        return Err(format!("port {port:?} is not a number from 0 to 65535"));
+    };
+    let host = match (host.strip_prefix('['), host.contains(':')) {
+        (Some(v6), _) => match v6.strip_suffix(']') {
+            Some(v6) => v6,
+            None => return Err(format!("the bracket is not closed; write \"{scheme}://[::1]:PORT\"")),
+        },
+        (None, true) => return Err(format!("put an IPv6 address in brackets: \"{scheme}://[{host}]:{port}\"")),
+        (None, false) => host,
+    };
+    match host.is_empty() {
+        true => Err(format!("the host is missing; write \"{scheme}://127.0.0.1:{port}\"")),
+        false => Ok((host.to_owned(), port)),
+    }
 }
 
 impl FromStr for Address {
@@ -37,25 +84,10 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Address, RpcError> {
         let bad =
             |why: String| Err(RpcError::not_sent(Code::InvalidArgument, format!("address {text:?}: {why}")).with_stage(Stage::Resolve));
-        if let Some(rest) = text.strip_prefix("tcp://") {
-            let Some((host, port)) = rest.rsplit_once(':') else {
-                return bad(format!("the port is missing; write \"tcp://{rest}:PORT\""));
-            };
-            let Ok(port) = port.parse::<u16>() else {
-                return bad(format!("port {port:?} is not a number from 0 to 65535"));
-            };
-            let host = match (host.strip_prefix('['), host.contains(':')) {
-                (Some(v6), _) => match v6.strip_suffix(']') {
-                    Some(v6) => v6,
-                    None => return bad("the bracket is not closed; write \"tcp://[::1]:PORT\"".into()),
-                },
-                (None, true) => return bad(format!("put an IPv6 address in brackets: \"tcp://[{host}]:{port}\"")),
-                (None, false) => host,
-            };
-            if host.is_empty() {
-                return bad(format!("the host is missing; write \"tcp://127.0.0.1:{port}\""));
+        for (scheme, make) in HOST_AND_PORT {
+            if let Some(rest) = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://")) {
+                return host_and_port(scheme, rest).map_or_else(bad, |(host, port)| Ok(make(host, port)));
             }
-            return Ok(Address::Tcp { host: host.to_owned(), port });
         }
         if let Some(rest) = text.strip_prefix("unix:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -70,7 +102,7 @@ impl FromStr for Address {
                 false => Ok(Address::Memory(name.to_owned())),
             };
         }
-        let known = "known are tcp://HOST:PORT, unix:/PATH and mem:NAME";
+        let known = "known are tcp://HOST:PORT, tls://HOST:PORT, quic://HOST:PORT, unix:/PATH and mem:NAME";
         match text.split_once("://") {
             Some((scheme, _)) => bad(format!("scheme {scheme:?} is not known; {known}")),
             None if text.contains(':') && !text.starts_with('/') => {
@@ -84,11 +116,19 @@ impl FromStr for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Address::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
-            Address::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Address::Tcp { host, port } => write_host_and_port(f, "tcp", host, *port),
+            Address::Tls { host, port } => write_host_and_port(f, "tls", host, *port),
+            Address::Quic { host, port } => write_host_and_port(f, "quic", host, *port),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
             Address::Memory(name) => write!(f, "mem:{name}"),
         }
+    }
+}
+
+fn write_host_and_port(f: &mut fmt::Formatter<'_>, scheme: &str, host: &str, port: u16) -> fmt::Result {
+    match host.contains(':') {
+        true => write!(f, "{scheme}://[{host}]:{port}"),
+        false => write!(f, "{scheme}://{host}:{port}"),
     }
 }
 
@@ -113,7 +153,19 @@ mod tests {
 
     #[test]
     fn addresses_round_trip() {
-        for text in ["tcp://localhost:80", "tcp://[::1]:7400", "tcp://0.0.0.0:0", "unix:/run/a b.sock", "mem:till"] {
+        for text in [
+            "tcp://localhost:80",
+            "tcp://[::1]:7400",
+            "tcp://[fe80::1%eth0]:7400",
+            "tcp://[::]:0",
+            "tcp://0.0.0.0:0",
+            "tls://shop.example:7400",
+            "tls://[::1]:7400",
+            "quic://shop.example:7400",
+            "quic://[fe80::1%2]:7400",
+            "unix:/run/a b.sock",
+            "mem:till",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!("unix:///run/x".parse::<Address>().unwrap(), Address::Unix("/run/x".into()));
@@ -128,6 +180,8 @@ mod tests {
             ("tcp://h:99999", "0 to 65535"),
             ("tcp://::1:80", "in brackets"),
             ("tcp://[::1:80", "not closed"),
+            ("tls://h", "write \"tls://h:PORT\""),
+            ("quic://::1:80", "\"quic://[::1]:80\""),
             ("http://h:80", "scheme \"http\" is not known"),
             ("unix:", "the path is missing"),
             ("mem:", "the name is missing"),

@@ -75,6 +75,13 @@ pub struct Limits {
     /// Connections one server accepts at a time. Default 10 000; further ones wait in the
     /// system's queue.
     pub connections: usize,
+    /// Connections of one host (of IPv6: of one /64 network) at one server. Default 5 000, so that no host takes all
+    /// of `connections`. One more is told so and closed. Unix sockets and memory are not counted. Behind a proxy or
+    /// a translator of addresses all clients are one host: raise it there.
+    pub connections_per_host: usize,
+    /// Links of one server that have not said hello yet, in TLS or after it. Default 1 024. One more pushes one out:
+    /// of the host that has the most of them, the one that has been silent longest.
+    pub half_open: usize,
     /// Handlers that one server has waiting at a time, on all its connections, those whose callers
     /// are gone included. Default 65 536. A further call is refused as `ResourceExhausted`,
     /// `NotExecuted`. Connections on several threads may each go over it by one.
@@ -128,6 +135,8 @@ impl Default for Limits {
             reconnect_cap: Duration::from_secs(10),
             reconnect_wait: Duration::from_secs(1),
             connections: 10_000,
+            connections_per_host: 5_000,
+            half_open: 1024,
             server_in_flight: MAX_IN_FLIGHT,
             keys: 10_000,
             key_bytes: 16 << 20,

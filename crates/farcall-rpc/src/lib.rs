@@ -46,6 +46,8 @@ pub use context::{Context, Peer, context, spawn, spawn_blocking};
 pub use dispatch::{Dispatch, ForeignCall, ForeignCalling, ForeignItem, ForeignItems, ForeignReply, Held, Target};
 pub use farcall_core::*;
 pub use farcall_macros::service;
+#[cfg(feature = "tls")]
+pub use farcall_transport::{Authorities, CertifiedKey, TlsClient, TlsClientBuilder, TlsServer, TlsServerBuilder};
 pub use farcall_transport::{Io, PeerFacts, TlsPeer, UnixPeer};
 pub use hedge::Hedged;
 pub use invoke::{Invoke, RawCall, RawItem, RawReply, RawStream};

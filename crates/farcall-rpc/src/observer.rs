@@ -51,8 +51,14 @@ pub trait Observer: Send + Sync + 'static {
     fn ended(&self, outcome: &Outcome<'_>);
 
     /// A connection was refused before its first call: not a farcall peer, another version, no hello
-    /// in time. Told to a server's observers; ignored by default.
+    /// in time, no right certificate, plaintext where TLS is required. Told to a server's observers; ignored by default.
     fn refused(&self, peer: &str, error: &RpcError) {
         let _ = (peer, error);
+    }
+
+    /// A certificate or key file has changed and cannot be used; what was read before is used on. Told to a
+    /// server's observers, once per change; ignored by default.
+    fn not_reloaded(&self, error: &RpcError) {
+        let _ = error;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{IoSlice, Read, Result};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -25,12 +26,18 @@ pub enum Io {
     Unix(UnixStream),
     /// A pipe inside this process.
     Memory(DuplexStream),
+    /// TLS over another link.
+    #[cfg(feature = "tls")]
+    Tls(Box<crate::tls::TlsLink>),
+    /// QUIC.
+    #[cfg(feature = "quic")]
+    Quic(Box<crate::quic::QuicLink>),
     /// Anything else.
     Boxed(Box<dyn ByteLink>),
 }
 
 impl Io {
-    /// Wraps any byte link: a child's standard streams, a TLS stream, a test's own.
+    /// Wraps any byte link: a child's standard streams, a test's own.
     pub fn boxed(link: impl ByteLink + 'static) -> Io {
         Io::Boxed(Box::new(link))
     }
@@ -44,6 +51,8 @@ impl Io {
             Io::Tcp(s) => read_socket(&SockRef::from(&*s), buf),
             #[cfg(unix)]
             Io::Unix(s) => read_socket(&SockRef::from(&*s), buf),
+            #[cfg(feature = "tls")]
+            Io::Tls(s) => s.read_now(buf),
             _ => 0,
         }
     }
@@ -58,6 +67,10 @@ impl Io {
         match self {
             Io::Tcp(s) => of_tcp(s),
             Io::Unix(s) => of_unix(s),
+            #[cfg(feature = "tls")]
+            Io::Tls(s) => s.facts().clone(),
+            #[cfg(feature = "quic")]
+            Io::Quic(s) => s.facts().clone(),
             Io::Memory(_) => PeerFacts { address: "mem".into(), ..PeerFacts::default() },
             Io::Boxed(_) => PeerFacts { address: "stream".into(), ..PeerFacts::default() },
         }
@@ -66,7 +79,14 @@ impl Io {
 
 fn of_tcp(stream: &TcpStream) -> PeerFacts {
     match stream.peer_addr() {
-        Ok(address) => PeerFacts { address: format!("tcp://{address}"), ip: Some(address.ip().to_canonical()), ..PeerFacts::default() },
+        Ok(address) => {
+            // An IPv4 host on a port of both families is shown as what it is.
+            let address = match address.ip().to_canonical() {
+                ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+                IpAddr::V6(_) => address,
+            };
+            PeerFacts { address: format!("tcp://{address}"), ip: Some(address.ip()), ..PeerFacts::default() }
+        }
         // It is gone already.
         Err(_) => PeerFacts { address: "tcp".into(), ..PeerFacts::default() },
     }
@@ -150,6 +170,10 @@ macro_rules! each {
             Io::Tcp($s) => $call,
             Io::Unix($s) => $call,
             Io::Memory($s) => $call,
+            #[cfg(feature = "tls")]
+            Io::Tls($s) => $call,
+            #[cfg(feature = "quic")]
+            Io::Quic($s) => $call,
             Io::Boxed($s) => $call,
         }
     };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use farcall_core::{Code, Limits, RpcError};
 
-use crate::frame::{Frame, Header, Kind, Violation};
+use crate::frame::{Frame, Header, Kind, PREFACE, VERSION, Violation};
 use crate::hello::{Hello, SessionId};
 use crate::inbound::{Inbound, go_away};
 use crate::outbound::{GoAway, Outbound};
@@ -83,6 +83,13 @@ pub mod control {
     /// What a peer is told that broke the protocol.
     pub fn broke(violation: &Violation) -> RpcError {
         RpcError::new(Code::InvalidArgument, format!("protocol error: {violation}"))
+    }
+
+    /// What is sent instead of a hello to a peer that is not let in: our preface, and a GoAway that says why.
+    pub fn turn_away(reason: &RpcError, out: &mut OutBuf) {
+        out.small().extend_from_slice(PREFACE);
+        out.small().push(VERSION);
+        go_away(0, reason, out);
     }
 
     /// Tells the peer why we hang up: nothing after call `last` was executed.

@@ -48,8 +48,12 @@
 //! [`Certainty`]: only a call that was `NotSent` or `NotExecuted` may be repeated if the method is
 //! not idempotent, unless it is made with a [`Key`].
 //!
+//! **Addresses** are `tcp://host:port`, `unix:/path` and `mem:name`; `tls://` with the feature `tls`, `quic://` with `quic`
+//! (`docs/guide/tls.md`). Anything else that carries bytes both ways is a link, too: [`Channel::over`],
+//! [`Server::serve_link`].
+//!
 //! **What it does not do yet**: balance over several,
-//! TLS, resolve types that differ between caller and provider (they are refused by name).
+//! resolve types that differ between caller and provider (they are refused by name).
 
 #[cfg(feature = "http")]
 pub use farcall_http as http;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use farcall_core::limits::MAX_CONNECTIONS;
 use farcall_core::{Code, CodecId, Credentials, Limits, RpcError};
+#[cfg(feature = "tls")]
+use farcall_transport::TlsClient;
 
 use super::credentials::{Asked, Fixed};
 use super::{Channel, Config};
@@ -66,6 +68,13 @@ impl<C: From<Channel> + 'static> Connect<C> {
     /// The codec of calls that choose none. Default [`CodecId::Compact`].
     pub fn default_codec(mut self, codec: CodecId) -> Self {
         self.config.codec = codec;
+        self
+    }
+
+    /// Whom to believe at `tls://` and `quic://` addresses, and what to prove oneself with.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: &TlsClient) -> Self {
+        self.config.connector = self.config.connector.with_tls(tls.clone());
         self
     }
 

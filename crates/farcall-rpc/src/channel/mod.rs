@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use farcall_core::error::display_duration;
 use farcall_core::{Code, CodecId, Credentials, Endpoint, Limits, RpcError, Stage};
-use farcall_transport::Io;
+use farcall_transport::{Connector, Io};
 
 pub use self::connect::Connect;
 use self::credentials::Source;
@@ -70,6 +70,7 @@ struct Config {
     credentials: Option<Arc<dyn Source>>,
     /// They may go where others can listen.
     in_clear: bool,
+    connector: Connector,
 }
 
 impl Default for Config {
@@ -81,6 +82,7 @@ impl Default for Config {
             connections: 1,
             credentials: None,
             in_clear: false,
+            connector: Connector::default(),
         }
     }
 }
@@ -121,6 +123,20 @@ impl Channel {
 
     /// A channel over a link that exists already: a child's standard streams, one end of a pipe. When
     /// the link ends, so does the channel.
+    ///
+    /// ```no_run
+    /// use std::process::{Command, Stdio};
+    /// use farcall_rpc::{Channel, Io, Limits};
+    /// use tokio::net::unix::pipe;
+    ///
+    /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut child = Command::new("ssh").args(["till", "payment", "--stdio"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    /// let to = pipe::Sender::from_owned_fd(child.stdin.take().ok_or("piped")?.into())?;
+    /// let from = pipe::Receiver::from_owned_fd(child.stdout.take().ok_or("piped")?.into())?;
+    /// let channel = Channel::over(Io::boxed(tokio::io::join(from, to)), Limits::default()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn over(link: Io, limits: Limits) -> Result<Channel, RpcError> {
         Channel::over_as(link, limits, None).await
     }
@@ -262,7 +278,7 @@ impl Channel {
         let limits = &self.0.config.limits;
         let address = endpoint.address.to_string();
         let since = Instant::now();
-        let link = tokio::time::timeout(time, farcall_transport::connect(&endpoint.address)).await.unwrap_or_else(|_| {
+        let link = tokio::time::timeout(time, self.0.config.connector.connect(&endpoint.address)).await.unwrap_or_else(|_| {
             let why = format!("{address}: no connection within {} ms", time.as_millis());
             Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect))
         })?;

@@ -59,7 +59,7 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 /// A heartbeat more frequent than this is taken for this.
 const LEAST_BEAT_MS: u64 = 10;
 /// How long a link is kept for its last words to be read.
-pub(super) const LINGER: Duration = Duration::from_millis(500);
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
 
 /// The services of one side of a connection.
 pub(crate) struct Services {

@@ -18,6 +18,9 @@ use crate::keys::Record;
 /// How errors begin that are the peer's fault.
 const BROKE: &str = "the peer broke the protocol: ";
 
+/// The first byte of what a TLS port answers to plaintext.
+const TLS_ALERT: u8 = 0x15;
+
 /// A link whose peer has said who it is.
 pub(crate) struct Handshake {
     pub(crate) link: Io,
@@ -181,7 +184,7 @@ pub(crate) async fn last_words(mut link: Io, words: &[u8]) {
 /// A peer that closes before it has read our hello resets the connection; that is no other case.
 fn broken(e: std::io::Error) -> RpcError {
     match e.kind() {
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => closed_early(&[]),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => closed_early(&[]),
         _ => RpcError::not_executed(Code::Unavailable, format!("the connection broke during the hello: {e}")),
     }
 }
@@ -203,6 +206,9 @@ fn cut_off() -> RpcError {
 
 /// What does answer there is a good hint: an HTTP server, a TLS port.
 fn foreign(got: &[u8]) -> RpcError {
+    if let [TLS_ALERT, 3, ..] = got {
+        return RpcError::not_executed(Code::FailedPrecondition, "that port speaks TLS: use tls:// instead of tcp://");
+    }
     let shown: String = String::from_utf8_lossy(&got[..got.len().min(32)]).escape_default().collect();
     RpcError::not_executed(Code::InvalidArgument, format!("not a farcall peer: it answered \"{shown}\"; is the port right?"))
 }

@@ -24,7 +24,7 @@ use farcall_wire::{CallId, Outbound, Sender, Start};
 use crate::context::Peer;
 pub(crate) use calls::crowded;
 pub(crate) use detached::{Counted, Detached, Ending, Running, observe};
-pub(crate) use driver::{Driver, Services};
+pub(crate) use driver::{Driver, LINGER, Services};
 pub(crate) use handshake::{Greeting, establish, last_words, random_id};
 pub(crate) use parked::Entry;
 use sync::{Mutex, MutexGuard};

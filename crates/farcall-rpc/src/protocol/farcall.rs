@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
-use farcall_core::Limits;
+use farcall_core::{Limits, RpcError};
 use farcall_transport::Io;
-use farcall_wire::Preface;
+use farcall_wire::{OutBuf, Preface, control};
 use tokio::sync::watch;
 
 use crate::connection::{Driver, Greeting, Inner, Services, establish};
@@ -14,21 +14,26 @@ use crate::context::Peer;
 use crate::dispatch::{Dispatch, Shared};
 use crate::method::BoxFuture;
 use crate::protocol::{Protocol, Sniff};
-use crate::server::{Stop, unless_stopped};
+use crate::server::{HalfOpen, Stop, unless_stopped};
 
 /// Serves farcall links, and remembers them so that they can be told to end. Clones share all.
 #[derive(Clone)]
 pub(crate) struct Farcall(Arc<Links>);
 
+/// What it is called in a TLS handshake.
+pub(crate) const ALPN: &[&str] = &["farcall/1"];
+
 struct Links {
     shared: Arc<Shared>,
     connections: Mutex<HashMap<usize, Arc<Inner>>>,
+    half_open: Arc<HalfOpen>,
 }
 
 impl Farcall {
     pub(crate) fn new(services: Arc<Services>, limits: Limits, stop: watch::Receiver<Stop>) -> Farcall {
+        let half_open = Arc::new(HalfOpen::new(limits.half_open));
         let shared = Arc::new(Shared { services, limits, running: Arc::default(), stop });
-        Farcall(Arc::new(Links { shared, connections: Mutex::default() }))
+        Farcall(Arc::new(Links { shared, connections: Mutex::default(), half_open }))
     }
 
     /// What other protocols are given for a link of theirs.
@@ -37,6 +42,16 @@ impl Farcall {
         let peer =
             Peer { address: facts.address.clone(), software: protocol.to_owned(), incarnation: 0, facts, identity: None, keys: None };
         Dispatch::new(Arc::clone(&self.0.shared), peer)
+    }
+
+    /// The server's links that have not said hello.
+    pub(crate) fn half_open(&self) -> &Arc<HalfOpen> {
+        &self.0.half_open
+    }
+
+    /// Tells the observers that a link was refused.
+    pub(crate) fn refused(&self, address: &str, error: &RpcError) {
+        self.0.shared.services.observers.iter().for_each(|o| o.refused(address, error));
     }
 
     fn connections(&self) -> MutexGuard<'_, HashMap<usize, Arc<Inner>>> {
@@ -70,16 +85,18 @@ impl Farcall {
 
     async fn run(self, link: Io, first: BytesMut) {
         let Shared { services, limits, running, stop } = &*self.0.shared;
-        let address = link.peer();
+        let farcall_transport::PeerFacts { address, ip, .. } = link.facts();
         // A peer that says nothing must not hold up a drain.
         // Boxed, so that the connection's task does not keep room for it.
         let greeting = Greeting { admission: Some(&services.admission), keys: services.keys.as_deref(), ..Greeting::default() };
         let establishing = Box::pin(establish(link, first, limits, &address, greeting));
-        let handshake = match unless_stopped(&mut stop.clone(), Stop::Drain, establishing).await {
-            Some(Ok(handshake)) => handshake,
-            Some(Err(e)) => return services.observers.iter().for_each(|o| o.refused(&address, &e)),
-            None => return,
+        let mut place = self.0.half_open.enter(ip);
+        let handshake = match unless_stopped(&mut stop.clone(), Stop::Drain, place.unless_pushed_out(establishing)).await {
+            Some(Some(Ok(handshake))) => handshake,
+            Some(Some(Err(e))) => return self.refused(&address, &e),
+            Some(None) | None => return,
         };
+        drop(place);
         let (connection, driver) = Driver::new(handshake, Arc::clone(services), Arc::clone(running), address);
         let key = Arc::as_ptr(&connection.inner).addr();
         self.connections().insert(key, Arc::clone(&connection.inner));
@@ -107,7 +124,14 @@ impl Protocol for Farcall {
     }
 
     fn alpn(&self) -> &'static [&'static str] {
-        &["farcall/1"]
+        ALPN
+    }
+
+    /// A preface and a GoAway that says why.
+    fn refusal(&self, error: &RpcError) -> Vec<u8> {
+        let mut out = OutBuf::default();
+        control::turn_away(error, &mut out);
+        out.contiguous().unwrap_or_default().to_vec()
     }
 
     fn sniff(&self, first: &[u8]) -> Sniff {

@@ -3,10 +3,13 @@
 mod farcall;
 
 use bytes::BytesMut;
+use farcall_core::RpcError;
 use farcall_transport::Io;
 
 use crate::dispatch::Dispatch;
 use crate::method::BoxFuture;
+#[cfg(feature = "tls")]
+pub(crate) use farcall::ALPN;
 pub(crate) use farcall::Farcall;
 
 /// What a protocol makes of the first bytes of a connection.
@@ -33,6 +36,12 @@ pub trait Protocol: Send + Sync + 'static {
     /// decide all the same; what was agreed on is in [`Io::facts`].
     fn alpn(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// What a peer is sent that is not served at all, for it to understand: plaintext where only TLS is taken, a
+    /// host with too many connections. The default is the error's message on a line.
+    fn refusal(&self, error: &RpcError) -> Vec<u8> {
+        format!("{}\r\n", error.message()).into_bytes()
     }
 
     /// Serves a connection to its end. `first` holds the bytes that were read already; calls go through

@@ -1,5 +1,6 @@
 //! Listens, tells protocols apart by their first bytes, and runs a driver per connection.
 
+mod admission;
 mod signals;
 mod threads;
 mod trust;
@@ -8,21 +9,25 @@ use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use farcall_core::{Address, Code, Limits, RpcError, ServiceDescriptor};
-use farcall_transport::{Detached, Io, Listener};
+#[cfg(feature = "tls")]
+use farcall_transport::TlsServer;
+use farcall_transport::{Accepted, Io, Listener, Security, Unopened};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub(crate) use self::admission::HalfOpen;
+use self::admission::{Hosts, Seat};
 pub use self::signals::StopSignals;
 use self::threads::Threads;
 use crate::admission::Admission;
 use crate::announce::Announce;
 use crate::auth::Authenticator;
-use crate::connection::{Services, last_words};
+use crate::connection::{LINGER, Services, last_words};
 use crate::keys::Record;
 use crate::meta::{DescribeServer, Meta};
 use crate::method::BoxFuture;
@@ -35,6 +40,8 @@ use crate::skeleton::Skeleton;
 const SNIFF: usize = 24;
 /// Pause after a failed accept, so that a lack of file descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Links that are told at a time why they are turned away; further ones are just closed.
+const TURNED_AWAY: usize = 64;
 
 /// The most time of a drain for withdrawing what announced the server; then half as much for callers to leave.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -55,6 +62,8 @@ pub struct ServerBuilder {
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: bool,
     describe: Vec<String>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsServer>,
 }
 
 impl ServerBuilder {
@@ -96,6 +105,15 @@ impl ServerBuilder {
     /// runtime that the server is started on.
     pub fn threads(mut self, count: usize) -> Self {
         self.threads = Some(count);
+        self
+    }
+
+    /// Speaks TLS on its TCP addresses, and nothing else unless it
+    /// [accepts plaintext](farcall_transport::TlsServerBuilder::accept_plaintext); `quic://` addresses need it, too.
+    /// Unix sockets and memory stay as they are. Keep a clone to [`reload`](TlsServer::reload) certificates.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: &TlsServer) -> Self {
+        self.tls = Some(tls.clone());
         self
     }
 
@@ -169,9 +187,10 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     if builder.threads == Some(0) {
         return Err(RpcError::not_sent(Code::InvalidArgument, "threads(0): a server with threads of its own needs one at least"));
     }
+    let security = security(&builder);
     let mut listeners = Vec::new();
     for address in &builder.also {
-        listeners.push(Listener::bind(&address.parse()?).await?);
+        listeners.push(Listener::bind_with(&address.parse()?, &security).await?);
     }
     let announced = std::mem::take(&mut builder.announced);
     let asks = !builder.authenticators.is_empty();
@@ -196,6 +215,8 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
         farcall,
         protocols: builder.protocols,
         room: Arc::new(Semaphore::new(builder.limits.connections.min(Semaphore::MAX_PERMITS))),
+        hosts: Arc::new(Hosts::new(builder.limits.connections_per_host)),
+        turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
         handshake: builder.limits.handshake,
         threads,
         stop,
@@ -213,6 +234,19 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     let server = Server { core, addresses, announced };
     server.announce(&services).await?;
     Ok(server)
+}
+
+/// What is demanded of those who come, and which protocols they may ask for.
+fn security(builder: &ServerBuilder) -> Security {
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &builder.tls {
+        let others = builder.protocols.iter().flat_map(|p| p.alpn());
+        let alpn: Vec<&str> = crate::protocol::ALPN.iter().chain(others).copied().collect();
+        let observers = builder.observers.clone();
+        return Security::tls(tls.clone(), &alpn, move |e| observers.iter().for_each(|o| o.not_reloaded(e)));
+    }
+    let _ = builder;
+    Security::default()
 }
 
 fn check_names(skeletons: &[Arc<dyn Skeleton>]) -> Result<(), RpcError> {
@@ -266,7 +300,22 @@ impl Server {
     }
 
     /// Serves a link that exists already: a child's standard streams, one end of a pipe. Returns at
-    /// once. It runs on the caller's runtime, also if the server has [threads](ServerBuilder::threads).
+    /// once. It runs on the caller's runtime, also if the server has [threads](ServerBuilder::threads). What the
+    /// server demands of its ports (TLS, so many links of a host) it does not demand of this one.
+    ///
+    /// ```no_run
+    /// use std::os::fd::AsFd;
+    /// use farcall_rpc::{Io, Server};
+    /// use tokio::net::unix::pipe;
+    ///
+    /// // A child that is called over its own standard streams: the other half of the example of `Channel::over`.
+    /// # fn start(server: &Server) -> std::io::Result<()> {
+    /// let stdin = pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?)?;
+    /// let stdout = pipe::Sender::from_owned_fd(std::io::stdout().as_fd().try_clone_to_owned()?)?;
+    /// server.serve_link(Io::boxed(tokio::io::join(stdin, stdout)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn serve_link(&self, link: Io) {
         self.core.spawn(&runtime::handle(), link.into(), None);
     }
@@ -359,6 +408,8 @@ struct Core {
     farcall: Farcall,
     protocols: Vec<Arc<dyn Protocol>>,
     room: Arc<Semaphore>,
+    hosts: Arc<Hosts>,
+    turned_away: Arc<Semaphore>,
     handshake: Duration,
     threads: Threads,
     stop: watch::Sender<Stop>,
@@ -368,9 +419,9 @@ struct Core {
 
 impl Core {
     /// Serves a link that was accepted, on the thread whose turn it is.
-    fn deal(self: &Arc<Core>, link: Io, permit: Option<OwnedSemaphorePermit>) {
+    fn deal(self: &Arc<Core>, link: Accepted, permit: Option<Permit>) {
         let Some(thread) = self.threads.next() else {
-            return self.spawn(&runtime::handle(), link.into(), permit);
+            return self.spawn(&runtime::handle(), link, permit);
         };
         if let Ok(link) = link.detach() {
             self.spawn(thread, link, permit);
@@ -378,14 +429,25 @@ impl Core {
     }
 
     /// Serves a link in a task of its own.
-    fn spawn(self: &Arc<Core>, on: &Handle, link: Detached, permit: Option<OwnedSemaphorePermit>) {
+    fn spawn(self: &Arc<Core>, on: &Handle, link: Accepted, permit: Option<Permit>) {
         let alive = Alive::new(self);
         on.spawn(async move {
-            // One that the runtime cannot take is closed; the peer sees that.
-            if let Ok(link) = link.attach() {
-                serve_link(&alive.0, link).await;
-            }
+            serve_link(&alive.0, link).await;
             drop((alive, permit));
+        });
+    }
+
+    /// Closes a link of a host that has too many, and tells it why unless many are told already.
+    fn turn_away(self: &Arc<Core>, accepted: Accepted, permit: OwnedSemaphorePermit) {
+        let host = accepted.ip().map(|ip| ip.to_string()).unwrap_or_default();
+        let why = "this host has too many connections here (limit `connections_per_host`): share one, it carries any number of calls";
+        let error = RpcError::not_executed(Code::ResourceExhausted, why);
+        self.farcall.refused(&host, &error);
+        let (Some(link), Ok(turn)) = (accepted.refuse(), Arc::clone(&self.turned_away).try_acquire_owned()) else { return };
+        let alive = Alive::new(self);
+        tokio::spawn(async move {
+            refuse(&alive.0, link, BytesMut::new(), &error).await;
+            drop((alive, permit, turn));
         });
     }
 
@@ -405,13 +467,23 @@ async fn accept(core: &Arc<Core>, mut listener: Listener) {
             let permit = Arc::clone(&core.room).acquire_owned().await;
             (listener.accept().await, permit)
         };
-        let Some((accepted, permit)) = unless_stopped(&mut stop, Stop::Drain, next).await else { return };
-        let Ok(link) = accepted else {
+        let Some((accepted, permit)) = unless_stopped(&mut stop, Stop::Drain, next).await else { break };
+        let (Ok(link), Ok(room)) = (accepted, permit) else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        core.deal(link, permit.ok());
+        match link.ip().map(|ip| core.hosts.enter(ip)) {
+            Some(None) => core.turn_away(link, room),
+            seat => core.deal(link, Some(Permit { _room: room, _seat: seat.flatten() })),
+        }
     }
+    let _ = unless_stopped(&mut stop, Stop::Now, listener.close()).await;
+}
+
+/// What a link takes up of the server, for as long as this exists.
+struct Permit {
+    _room: OwnedSemaphorePermit,
+    _seat: Option<Seat>,
 }
 
 /// How far a server is told to stop.
@@ -452,23 +524,76 @@ impl Drop for Alive {
 }
 
 /// Finds out which protocol a link speaks and serves it to its end.
-async fn serve_link(core: &Arc<Core>, mut link: Io) {
-    let mut first = BytesMut::with_capacity(64);
+async fn serve_link(core: &Arc<Core>, accepted: Accepted) {
+    // Boxed, so that the connection's task does not keep room for its beginning.
+    let Some((link, first, protocol)) = Box::pin(begin(core, accepted)).await else { return };
+    let dispatch = core.farcall.dispatch(&link, protocol.name());
+    let _ = unless_stopped(&mut core.stop.subscribe(), Stop::Now, protocol.serve(link, first, dispatch)).await;
+}
+
+/// Opens a link and finds out which protocol it speaks. One that comes to nothing is told why.
+async fn begin(core: &Arc<Core>, accepted: Accepted) -> Option<(Io, BytesMut, Arc<dyn Protocol>)> {
+    let mut place = core.farcall.half_open().enter(accepted.ip());
     let mut stop = core.stop.subscribe();
-    let sniffing = tokio::time::timeout(core.handshake, sniff(&core.protocols, &mut link, &mut first));
-    let Some(sniffed) = unless_stopped(&mut stop, Stop::Drain, sniffing).await else { return };
-    match sniffed {
-        Ok(Some(protocol)) => {
-            let dispatch = core.farcall.dispatch(&link, protocol.name());
-            let _ = unless_stopped(&mut stop, Stop::Now, protocol.serve(link, first, dispatch)).await;
-        }
-        Ok(None) | Err(_) if first.is_empty() => {}
-        Ok(None) | Err(_) => {
+    let beginning = place.unless_pushed_out(open_and_sniff(core, accepted));
+    match unless_stopped(&mut stop, Stop::Drain, beginning).await??? {
+        Opened::Known(link, first, protocol) => Some((link, first, protocol)),
+        // It came to see whether somebody listens, or has not said a word.
+        Opened::Unknown(_, first) if first.is_empty() => None,
+        Opened::Unknown(link, first) => {
             let names: Vec<&str> = core.protocols.iter().map(|p| p.name()).collect();
-            let advice = format!("this port speaks {}; what you sent is something else\r\n", names.join(", "));
+            let what = if first[0] == TLS_HANDSHAKE { "TLS, which it does not have: use tcp://" } else { "something else" };
+            let advice = format!("this port speaks {}; what you sent is {what}\r\n", names.join(", "));
             last_words(link, advice.as_bytes()).await;
+            None
+        }
+        Opened::Refused(refused, first) => {
+            let Unopened { address, error, link, is_plaintext } = refused;
+            core.farcall.refused(&address, &error);
+            match link? {
+                link if is_plaintext => refuse(core, link, first, &error).await,
+                // It was told by TLS.
+                link => last_words(link, b"").await,
+            }
+            None
         }
     }
+}
+
+/// The first byte of TLS: a handshake record.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What became of a link's first bytes.
+enum Opened {
+    Known(Io, BytesMut, Arc<dyn Protocol>),
+    Unknown(Io, BytesMut),
+    Refused(Unopened, BytesMut),
+}
+
+/// Both within the handshake's time; `None` if even the first of them took longer.
+async fn open_and_sniff(core: &Core, accepted: Accepted) -> Option<Opened> {
+    let began = Instant::now();
+    let mut first = BytesMut::with_capacity(64);
+    let mut link = match tokio::time::timeout(core.handshake, accepted.open(&mut first)).await.ok()? {
+        Ok(link) => link,
+        Err(refused) => return Some(Opened::Refused(refused, first)),
+    };
+    let left = core.handshake.saturating_sub(began.elapsed());
+    let sniffed = tokio::time::timeout(left, sniff(&core.protocols, &mut link, &mut first)).await;
+    Some(match sniffed.ok().flatten() {
+        Some(protocol) => Opened::Known(link, first, protocol),
+        None => Opened::Unknown(link, first),
+    })
+}
+
+/// Tells a peer that it is not served, in its own protocol if that is known soon.
+async fn refuse(core: &Core, mut link: Io, mut first: BytesMut, error: &RpcError) {
+    let sniffed = tokio::time::timeout(LINGER, sniff(&core.protocols, &mut link, &mut first)).await;
+    let words = match sniffed.ok().flatten() {
+        Some(protocol) => protocol.refusal(error),
+        None => format!("{}\r\n", error.message()).into_bytes(),
+    };
+    last_words(link, &words).await;
 }
 
 /// Reads as many bytes as it takes for one protocol to know its own; `None` if none does.

@@ -11,7 +11,9 @@ use crate::skeleton::Skeleton;
 pub(super) fn is_beyond_this_machine(address: &Address) -> bool {
     match address {
         // A bound address is a number.
-        Address::Tcp { host, .. } => host.parse::<IpAddr>().map_or(true, |ip| !ip.to_canonical().is_loopback()),
+        Address::Tcp { host, .. } | Address::Tls { host, .. } | Address::Quic { host, .. } => {
+            host.parse::<IpAddr>().map_or(true, |ip| !ip.to_canonical().is_loopback())
+        }
         Address::Unix(_) | Address::Memory(_) => false,
         _ => true,
     }
