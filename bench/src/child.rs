@@ -65,12 +65,18 @@ pub(crate) struct ListenAt {
 }
 
 impl ListenAt {
-    pub(crate) fn new(transport: Transport) -> ListenAt {
+    pub(crate) fn new(transport: Transport) -> Result<ListenAt> {
+        #[cfg(feature = "secure")]
+        if transport.is_secure() {
+            crate::certificates::make()?;
+        }
         let addr = match transport {
             Transport::Tcp => Addr::Tcp("127.0.0.1:0".into()),
             Transport::Unix => Addr::Unix(std::env::temp_dir().join(format!("farcall-bench-{}.sock", process::id()))),
+            Transport::Tls => Addr::Secure("tls://127.0.0.1:0".into()),
+            Transport::Quic => Addr::Secure("quic://127.0.0.1:0".into()),
         };
-        ListenAt { addr }
+        Ok(ListenAt { addr })
     }
 }
 
@@ -78,6 +84,10 @@ impl Drop for ListenAt {
     fn drop(&mut self) {
         if let Addr::Unix(path) = &self.addr {
             let _ = std::fs::remove_file(path);
+        }
+        #[cfg(feature = "secure")]
+        if matches!(self.addr, Addr::Secure(_)) {
+            let _ = std::fs::remove_dir_all(crate::certificates::folder());
         }
     }
 }
@@ -107,7 +117,10 @@ impl Child {
 
     /// Starts this same binary with `command` and `args`; `what` names the child in errors.
     fn start(what: String, command: &[&str], args: impl IntoIterator<Item = String>) -> Result<Child> {
-        let mut process = Command::new(std::env::current_exe()?)
+        let mut process = Command::new(std::env::current_exe()?);
+        #[cfg(feature = "secure")]
+        process.env(crate::certificates::VARIABLE, crate::certificates::folder());
+        let mut process = process
             .args(command)
             .args(args)
             .arg(ATTACHED)

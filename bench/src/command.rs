@@ -86,7 +86,7 @@ mod tests {
             ("--rounds 1,2", "--rounds takes one number"),
             ("--inflight 1,0", "--inflight 0 is not within 1 to 65536"),
             ("--inflight 4096 --connections 1,64", "262144 calls in flight over all connections are more than 65536"),
-            ("--transport pigeon", "--transport \"pigeon\": neither tcp nor unix"),
+            ("--transport pigeon", "--transport \"pigeon\": none of tcp, unix, tls, quic"),
             ("server raw --addr here", "--addr \"here\": neither host:port nor unix:/path"),
             ("--pin 0 --unpinned", "--pin and --unpinned exclude each other"),
             ("--payload big", "--payload \"big\": payload \"big\" is none of tiny, order, slow-wait, slow-work, a byte count (64, 64k)"),

@@ -90,6 +90,18 @@ impl Display for Payload {
 pub(crate) enum Transport {
     Tcp,
     Unix,
+    /// TLS over TCP.
+    Tls,
+    /// QUIC over UDP.
+    Quic,
+}
+
+impl Transport {
+    /// Whether certificates are needed.
+    #[cfg(feature = "secure")]
+    pub(crate) fn is_secure(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Quic)
+    }
 }
 
 impl FromStr for Transport {
@@ -99,7 +111,10 @@ impl FromStr for Transport {
         match text {
             "tcp" => Ok(Transport::Tcp),
             "unix" => Ok(Transport::Unix),
-            _ => Err("neither tcp nor unix".into()),
+            "tls" | "quic" if cfg!(not(feature = "secure")) => Err("not in this build: it needs the feature secure".into()),
+            "tls" => Ok(Transport::Tls),
+            "quic" => Ok(Transport::Quic),
+            _ => Err("none of tcp, unix, tls, quic".into()),
         }
     }
 }
@@ -109,6 +124,8 @@ impl Display for Transport {
         f.write_str(match self {
             Transport::Tcp => "tcp",
             Transport::Unix => "unix",
+            Transport::Tls => "tls",
+            Transport::Quic => "quic",
         })
     }
 }
@@ -120,12 +137,17 @@ pub(crate) enum Addr {
     Tcp(String),
     /// `unix:/path`
     Unix(PathBuf),
+    /// `tls://host:port` or `quic://host:port`, as farcall writes it.
+    Secure(String),
 }
 
 impl FromStr for Addr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Addr, String> {
+        if text.starts_with("tls://") || text.starts_with("quic://") {
+            return Ok(Addr::Secure(text.into()));
+        }
         match text.strip_prefix("unix:") {
             Some("") => Err("there is no path behind unix:".into()),
             Some(path) => Ok(Addr::Unix(path.into())),
@@ -141,6 +163,7 @@ impl Display for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Addr::Tcp(host_and_port) => f.write_str(host_and_port),
+            Addr::Secure(address) => f.write_str(address),
             Addr::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -151,7 +174,7 @@ impl Addr {
     fn tcp(&self) -> Result<&str> {
         match self {
             Addr::Tcp(host_and_port) => Ok(host_and_port),
-            Addr::Unix(_) => bail!("this peer has no unix sockets"),
+            Addr::Unix(_) | Addr::Secure(_) => bail!("this peer speaks TCP only"),
         }
     }
 }
@@ -233,7 +256,11 @@ mod tests {
 
     #[test]
     fn addresses_print_as_they_are_written() {
-        for (text, addr) in [("127.0.0.1:0", Addr::Tcp("127.0.0.1:0".into())), ("unix:/tmp/s", Addr::Unix("/tmp/s".into()))] {
+        for (text, addr) in [
+            ("127.0.0.1:0", Addr::Tcp("127.0.0.1:0".into())),
+            ("unix:/tmp/s", Addr::Unix("/tmp/s".into())),
+            ("tls://localhost:0", Addr::Secure("tls://localhost:0".into())),
+        ] {
             assert_eq!(text.parse(), Ok(addr.clone()));
             assert_eq!(addr.to_string(), text);
         }

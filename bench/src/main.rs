@@ -4,6 +4,8 @@
 //! A scenario starts server and client processes from this same binary; these are usable by hand under `perf` or
 //! `strace`.
 
+#[cfg(feature = "secure")]
+mod certificates;
 mod child;
 mod command;
 mod company;

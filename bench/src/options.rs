@@ -113,13 +113,17 @@ impl Options {
 
     /// `--peers`, which must all speak over `transport`; all of this build that do if there is none.
     pub(crate) fn peers_over(&self, transport: Transport) -> Parsed<Vec<&'static Entry>> {
-        let able = |peer: &&Entry| transport == Transport::Tcp || peer.unix;
+        let able = |peer: &&Entry| match transport {
+            Transport::Tcp => true,
+            Transport::Unix => peer.unix,
+            Transport::Tls | Transport::Quic => peer.secure,
+        };
         let Some(names) = self.text("--peers") else {
             return Ok(crate::peers::ALL.iter().filter(able).collect());
         };
         let peers: Vec<_> = names.split(',').map(Entry::named).collect::<Parsed<_>>()?;
         match peers.iter().find(|peer| !able(peer)) {
-            Some(peer) => Err(format!("{} is measured over tcp only, not over {transport}", peer.name)),
+            Some(peer) => Err(format!("{} is not measured over {transport}", peer.name)),
             None => Ok(peers),
         }
     }

@@ -70,13 +70,22 @@ impl Peer for Farcall {
     const NAME: &'static str = "farcall";
     const ABOUT: &'static str = "farcall, generated stub, compact codec, all checks and the default deadline on";
     const UNIX: bool = true;
+    const SECURE: bool = true;
     type Caller = Client;
 
     async fn serve(config: ServerConfig) -> Result<()> {
         // As many connections as the idle ones are, and room for the large reply, without which small calls would wait for it:
         // these limits alone are not the default ones, and cost nothing.
         let limits = Limits { connections: 1 << 16, held: 2 * company::LARGE, ..Limits::default() };
-        let server = Server::builder().serve(EchoServer::new(Provider::default())).limits(limits).listen(address(&config.addr)).await?;
+        // One host makes them all.
+        let limits = Limits { connections_per_host: limits.connections, half_open: limits.connections, ..limits };
+        #[cfg_attr(not(feature = "secure"), expect(unused_mut))]
+        let mut server = Server::builder().serve(EchoServer::new(Provider::default())).limits(limits);
+        #[cfg(feature = "secure")]
+        if matches!(config.addr, Addr::Secure(_)) {
+            server = server.tls(&crate::certificates::server()?);
+        }
+        let server = server.listen(address(&config.addr)).await?;
         config.announce(server.address().to_string().trim_start_matches("tcp://"))?;
         std::future::pending().await
     }
@@ -99,7 +108,7 @@ impl StreamPeer for Farcall {
 fn address(addr: &Addr) -> String {
     match addr {
         Addr::Tcp(host_and_port) => format!("tcp://{host_and_port}"),
-        unix @ Addr::Unix(_) => unix.to_string(),
+        other => other.to_string(),
     }
 }
 
@@ -112,7 +121,13 @@ pub(crate) struct Client {
 
 impl Client {
     async fn connect(config: ClientConfig, limits: Limits) -> Result<Client> {
-        let echo = EchoClient::connect(address(&config.addr)).limits(limits).await?;
+        #[cfg_attr(not(feature = "secure"), expect(unused_mut))]
+        let mut connecting = EchoClient::connect(address(&config.addr)).limits(limits);
+        #[cfg(feature = "secure")]
+        if matches!(config.addr, Addr::Secure(_)) {
+            connecting = connecting.tls(&crate::certificates::client()?);
+        }
+        let echo = connecting.await?;
         let payload = config.payload;
         Ok(Client { echo, payload, order: Order::sample(), block: payload.opaque() })
     }

@@ -37,6 +37,8 @@ pub(crate) trait Peer: 'static {
     const ABOUT: &'static str;
     /// Whether it takes [`Addr::Unix`](crate::config::Addr::Unix).
     const UNIX: bool = false;
+    /// Whether it takes [`Addr::Secure`](crate::config::Addr::Secure).
+    const SECURE: bool = false;
     type Caller: Caller;
 
     /// Answers every call with its argument (`Tiny`: with the sum) until the process is killed. Runs as a task of
@@ -101,6 +103,7 @@ pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) unix: bool,
+    pub(crate) secure: bool,
     pub(crate) serve: fn(ServerConfig) -> Result<()>,
     pub(crate) drive: fn(ClientConfig, Window) -> Result<Measurement>,
     pub(crate) hold: fn(ClientConfig, usize) -> Result<()>,
@@ -125,6 +128,7 @@ impl Entry {
             name: P::NAME,
             about: P::ABOUT,
             unix: P::UNIX,
+            secure: P::SECURE,
             serve: load::serve::<P>,
             drive: load::drive::<P>,
             hold: load::hold::<P>,

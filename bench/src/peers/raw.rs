@@ -29,15 +29,15 @@ impl Peer for Raw {
 
     async fn serve(config: ServerConfig) -> Result<()> {
         match &config.addr {
-            Addr::Tcp(_) => serve_tcp(config.listen().await?).await,
             Addr::Unix(path) => serve_unix(config.listen_unix(path)?).await,
+            _ => serve_tcp(config.listen().await?).await,
         }
     }
 
     async fn connect(config: ClientConfig) -> Result<Client> {
         Ok(match &config.addr {
-            Addr::Tcp(_) => Client::over(config.dial().await?, config.payload),
             Addr::Unix(path) => Client::over(config.dial_unix(path).await?, config.payload),
+            _ => Client::over(config.dial().await?, config.payload),
         })
     }
 }

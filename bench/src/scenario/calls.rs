@@ -42,7 +42,7 @@ const RUN_USAGE: &str = "\
                      hundred waits 1 ms or computes 200 us
   --inflight n,m     calls in flight over each connection          (1,16,256)
   --connections n,m  connections of the client                     (1)
-  --transport T      tcp or unix                                   (tcp)
+  --transport T      tcp, unix, tls or quic                        (tcp)
   --secs S           measured seconds per cell and round           (1)
   --warmup S         seconds before that                           (0.3)
   --rounds N         rounds, medians are over them                 (5)
@@ -219,7 +219,7 @@ pub(super) fn with_retries<T>(what: &str, measure: impl Fn() -> Result<T>) -> Op
 }
 
 fn measure(plan: &Plan, peer: &Entry, cell: Cell) -> Result<Measurement> {
-    let at = ListenAt::new(plan.transport);
+    let at = ListenAt::new(plan.transport)?;
     let (server, addr) = Child::server(peer, &at.addr, plan.placement.server_args())?;
     let mut client = Child::client("client", peer, plan.client_args(cell, &addr, server.pid()))?;
     let line = client.line(plan.warmup + plan.length + CLIENT_GRACE)?;

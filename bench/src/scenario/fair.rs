@@ -107,7 +107,7 @@ impl Plan {
     }
 
     fn measure(&self, peer: &Entry, beside: Beside) -> Result<Company> {
-        let at = ListenAt::new(Transport::Tcp);
+        let at = ListenAt::new(Transport::Tcp)?;
         let (server, addr) = Child::server(peer, &at.addr, self.placement.server_args())?;
         let mut client = Child::client("beside", peer, self.client_args(beside, &addr, server.pid()))?;
         let line = client.line(self.warmup + self.length + CLIENT_GRACE)?;

@@ -39,7 +39,7 @@ const IDLE_USAGE: &str = "\
 idle [options]            memory of a server with idle connections
   --peers a,b        peers to compare                              (all)
   --connections N    connections held open                         (10000)
-  --transport T      tcp or unix                                   (tcp)
+  --transport T      tcp, unix, tls or quic                        (tcp)
   --most-kib K       fail if a connection takes more               (no limit)
   --json FILE        append one line per row of the table";
 const IDLE: &[&str] = &["--peers", "--connections", "--transport", "--most-kib", "--json"];
@@ -93,7 +93,7 @@ impl Plan {
     }
 
     fn measure(&self, peer: &Entry, calls: usize) -> Result<Row> {
-        let at = ListenAt::new(self.transport);
+        let at = ListenAt::new(self.transport)?;
         let (server, addr) = Child::server(peer, &at.addr, [])?;
         let before = settled_rss_kib(server.pid())?;
         let mut holder = Child::client("hold", peer, self.holder_args(&addr, calls))?;

@@ -92,7 +92,7 @@ impl Plan {
     }
 
     fn measure(&self, peer: &Entry) -> Result<Growth> {
-        let at = ListenAt::new(Transport::Tcp);
+        let at = ListenAt::new(Transport::Tcp)?;
         let (server, addr) = Child::server(peer, &at.addr, [STREAMS.to_string()])?;
         let mut reader = Child::client("read-slowly", peer, self.reader_args(&addr, server.pid()))?;
         let line = reader.line(GRACE + PER_GIB * self.gib as u32)?;

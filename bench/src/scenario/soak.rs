@@ -95,7 +95,7 @@ impl Plan {
     }
 
     fn measure(&self, peer: &Entry, payload: Payload) -> Result<Growth> {
-        let at = ListenAt::new(Transport::Tcp);
+        let at = ListenAt::new(Transport::Tcp)?;
         let (server, addr) = Child::server(peer, &at.addr, [])?;
         let mut client = Child::client("repeat", peer, self.client_args(payload, &addr, server.pid()))?;
         let line = client.line(GRACE + PER_CALL * self.calls as u32)?;

@@ -120,7 +120,7 @@ impl Plan {
     }
 
     fn measure(&self, peer: &Entry, cell: Cell) -> Result<Flow> {
-        let at = ListenAt::new(Transport::Tcp);
+        let at = ListenAt::new(Transport::Tcp)?;
         let server_args = [STREAMS.to_string()].into_iter().chain(self.placement.server_args());
         let (server, addr) = Child::server(peer, &at.addr, server_args)?;
         let mut client = Child::client("flow", peer, self.client_args(cell, &addr, server.pid()))?;
