@@ -559,6 +559,7 @@ mod tests {
             ("registry x", "\"x\" is one too many"),
             ("registry --listn", "did you mean --listen?"),
             ("registry --lease 50ms", "at least 100ms"),
+            ("registry --allow bank:pay:*", "there is no action \"pay\""),
             ("ls --registri x", "did you mean --registry?"),
             ("watch --registry farcall://h", "which service?"),
             ("compat", "which two versions?"),

@@ -2,17 +2,28 @@
 
 use std::time::Duration;
 
+use farcall_registry::embedded::Grant;
 use lexopt::{Arg, Parser};
 
 use crate::args::{Command, next, text, time, unknown, usage, value};
 use crate::failure::Failure;
 
 /// `farcall registry`.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Node {
     /// At least one.
     pub(crate) listen: Vec<String>,
     pub(crate) lease: Option<Duration>,
+    /// The other nodes.
+    pub(crate) peers: Vec<String>,
+    /// Where it keeps what it knows.
+    pub(crate) data: Option<String>,
+    pub(crate) grants: Vec<Grant>,
+    /// A file of tokens and names.
+    pub(crate) tokens: Option<String>,
+    /// A file with what it shows to the other nodes.
+    pub(crate) token_file: Option<String>,
+    pub(crate) anonymous: bool,
 }
 
 /// `farcall ls`.
@@ -45,6 +56,19 @@ options:
   --listen ADDR   tcp://HOST:PORT or unix:/PATH; may be repeated. Default tcp://127.0.0.1:7400; port 0 is a
                   free one, which the first line of the output tells
   --lease TIME    how long entries stay when nothing is heard of their provider: default 15s
+  --data DIR      keeps entries and rules there, to serve them at once after a start. Default: it forgets
+  --peers ADDRS   the other nodes of this registry, at most 7, separated by commas: they copy from each other
+                  what only one of them heard. Each node is told of all others
+  --tokens FILE   who may come: a line per caller with its bearer token, its name and, if it has some, its
+                  roles, all separated by blanks. Without it a node listens on this machine only
+  --token-file FILE
+                  the bearer token that this node shows to its peers
+  --allow GRANT   WHO:ACTIONS:SERVICES[@NAMESPACES], may be repeated. WHO is a name, role=ROLE or *; ACTIONS are
+                  read, register, rules, peer, or * for all but peer; * in SERVICES and NAMESPACES is anything:
+                  --allow 'bank:register:org.pay.*@prod' --allow '*:read:*'. Without any, whoever comes may do
+                  everything
+  --allow-anonymous
+                  lets callers in that show no token, also from other machines
 ";
 
 const LS: &str = "\
@@ -70,14 +94,22 @@ options:
   --json          a JSON object per line
 ";
 
+const OPTIONS: &[&str] = &["help", "listen", "lease", "peers", "data", "tokens", "token-file", "allow", "allow-anonymous"];
+
 pub(crate) fn node(mut args: Parser) -> Result<Command, Failure> {
-    let mut options = Node { listen: Vec::new(), lease: None };
+    let mut options = Node::default();
     while let Some(arg) = next(&mut args)? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(NODE.to_owned())),
             Arg::Long("listen") => options.listen.push(value(&mut args)?),
             Arg::Long("lease") => options.lease = Some(lease(&mut args)?),
-            other => return Err(unknown(&other, &["help", "listen", "lease"], "farcall registry --help")),
+            Arg::Long("peers") => options.peers.extend(value(&mut args)?.split(',').map(|peer| peer.trim().to_owned())),
+            Arg::Long("data") => options.data = Some(value(&mut args)?),
+            Arg::Long("tokens") => options.tokens = Some(value(&mut args)?),
+            Arg::Long("token-file") => options.token_file = Some(value(&mut args)?),
+            Arg::Long("allow") => options.grants.push(value(&mut args)?.parse().map_err(|e: farcall::RpcError| usage(e.message()))?),
+            Arg::Long("allow-anonymous") => options.anonymous = true,
+            other => return Err(unknown(&other, OPTIONS, "farcall registry --help")),
         }
     }
     if options.listen.is_empty() {

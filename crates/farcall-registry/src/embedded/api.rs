@@ -200,6 +200,102 @@ pub struct Leaver {
     pub withdrawn: bool,
 }
 
+/// A moment that nodes agree on the order of: time, then count, then node.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Moment {
+    /// Milliseconds since 1970, as far as the nodes' clocks tell; never less than what a node saw before.
+    pub ms: u64,
+    /// Orders what has the same milliseconds.
+    pub count: u32,
+    /// The node that it happened at.
+    pub node: u64,
+}
+
+/// What a node holds by its own sessions.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct Holdings {
+    /// The node's history.
+    pub epoch: u64,
+    /// What it does not hold it is known not to.
+    pub complete: bool,
+    /// Its clock.
+    pub now: Moment,
+    /// Of all topics together.
+    pub digest: u64,
+    /// Topics with entries held; none if the asker knows this digest.
+    pub topics: Vec<Holding>,
+    /// Entries taken away, after the number that the asker knows.
+    pub graves: Vec<Grave>,
+    /// The number of the last of them.
+    pub grave: u64,
+    /// Of all rules.
+    pub rules: u64,
+}
+
+/// What a node holds of one service.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct Holding {
+    /// The namespace.
+    pub namespace: String,
+    /// The service.
+    pub service: ServiceKey,
+    /// The exclusive or of the entries' hashes.
+    pub digest: u64,
+}
+
+/// An entry that was taken away.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grave {
+    /// The namespace.
+    pub namespace: String,
+    /// Which.
+    pub key: EntryKey,
+    /// When.
+    pub at: Moment,
+}
+
+/// The entries of a service that a node holds by its own sessions, in the compact codec.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// Method tables, by place.
+    pub tables: Vec<Table>,
+    /// The entries.
+    pub entries: Vec<HeldEntry>,
+}
+
+/// An entry that a node holds.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeldEntry {
+    /// The instance.
+    pub name: Name,
+    /// When it was registered there.
+    pub since: Moment,
+    /// The entry.
+    pub packed: Packed,
+}
+
+/// A rule as nodes keep it.
+#[data(crate = farcall_core)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleVersion {
+    /// The namespace.
+    pub namespace: String,
+    /// The rule; with an empty body it was taken away.
+    pub rule: Rule,
+    /// When it was written: the later of two counts.
+    pub at: Moment,
+    /// Who wrote it, if that is known.
+    pub who: String,
+    /// What its writer saw and replaced.
+    pub replaces: Option<Moment>,
+}
+
 /// Nodes of our registry, to providers, consumers and each other.
 #[farcall_rpc::service(crate = farcall_rpc, name = "farcall.Registry")]
 pub trait Registrar {
@@ -232,4 +328,16 @@ pub trait Registrar {
     /// Writes a rule, or takes it away if its body is empty. Done when it is on the node's disk.
     #[farcall(idempotent)]
     async fn write_rule(&self, namespace: String, rule: Rule) -> Reply<()>;
+    /// The rules of a service with who wrote them when; and those that lost against another that was written without knowing them.
+    #[farcall(idempotent)]
+    async fn rules(&self, namespace: String, service: ServiceKey) -> Reply<(Vec<RuleVersion>, Vec<RuleVersion>)>;
+    /// Between nodes: what this one holds, if its digest is not `known`, and what was taken away after `grave`.
+    #[farcall(idempotent)]
+    async fn holdings(&self, known: u64, grave: u64) -> Reply<Holdings>;
+    /// Between nodes: a [`Held`].
+    #[farcall(idempotent)]
+    async fn held(&self, namespace: String, service: ServiceKey) -> Reply<Bytes>;
+    /// Between nodes: all rules.
+    #[farcall(idempotent)]
+    async fn all_rules(&self) -> Reply<Vec<RuleVersion>>;
 }

@@ -7,6 +7,7 @@
 //! The rules of a node are a value without sockets, tasks and clocks (`state/`); `server/` runs it as a farcall service (`api.rs`,
 //! described for other implementations in `docs/registry-protocol.md`), `client/` is the other end.
 
+mod access;
 pub mod api;
 mod client;
 mod limits;
@@ -14,6 +15,7 @@ mod packed;
 mod server;
 mod state;
 
+pub use access::{Action, Grant};
 pub(crate) use client::open;
 pub use client::{DEFAULT_PORT, Nodes, NodesBuilder};
 pub use limits::RegistryLimits;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use farcall_core::{Address, Code, Limits, RpcError};
+use farcall_core::{Address, Code, Credentials, Limits, RpcError};
 use tokio::sync::mpsc;
 
 use self::agent::Event;
@@ -53,9 +53,29 @@ pub struct NodesBuilder {
     nodes: Vec<String>,
     namespace: String,
     who: Consumer,
+    show: Show,
+}
+
+/// What is shown to nodes that ask who calls.
+#[derive(Clone, Default)]
+struct Show {
+    credentials: Option<Credentials>,
+    in_clear: bool,
 }
 
 impl NodesBuilder {
+    /// What to show to nodes that ask who calls.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.show.credentials = Some(credentials);
+        self
+    }
+
+    /// Shows it also over plain TCP to other machines, where everybody on the way can read it.
+    pub fn credentials_in_clear(mut self) -> Self {
+        self.show.in_clear = true;
+        self
+    }
+
     /// The namespace of all that is registered and read. Default none, which is one of its own.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
@@ -78,7 +98,7 @@ impl NodesBuilder {
         if let Some(twice) = addresses.iter().enumerate().find(|(at, address)| addresses[..*at].contains(address)) {
             return Err(invalid(format!("the registry node {} is named twice", twice.1)));
         }
-        let nodes: Vec<Node> = addresses.into_iter().map(Node::new).collect::<Result<_, _>>()?;
+        let nodes: Vec<Node> = addresses.into_iter().map(|address| Node::new(address, self.show.clone())).collect::<Result<_, _>>()?;
         let shared = Shared {
             preferred: AtomicUsize::new(super::server::random() as usize % nodes.len()),
             nodes,
@@ -95,24 +115,32 @@ impl Nodes {
     /// Of these nodes, each an address such as `tcp://10.0.0.1:7400`: one to eight.
     pub fn builder<A: Into<String>>(nodes: impl IntoIterator<Item = A>) -> NodesBuilder {
         let who = Consumer { application: String::new(), host: format!("/{}", std::process::id()) };
-        NodesBuilder { nodes: nodes.into_iter().map(Into::into).collect(), namespace: String::new(), who }
+        NodesBuilder { nodes: nodes.into_iter().map(Into::into).collect(), namespace: String::new(), who, show: Show::default() }
     }
 }
 
 /// The port of nodes whose URL names none.
 pub const DEFAULT_PORT: u16 = 7400;
 
-/// The backend of `farcall://HOST:PORT,HOST:PORT?namespace=NAME`.
+/// The backend of `farcall://:TOKEN@HOST:PORT,HOST:PORT?namespace=NAME&in_clear=true`.
 pub(crate) fn open(url: &RegistryUrl) -> Result<Arc<dyn Registry>, RpcError> {
-    url.only_params(&["namespace"])?;
+    url.only_params(&["namespace", "in_clear"])?;
     if !matches!(url.path.as_str(), "" | "/") {
         return Err(url.refuse(format!("nothing stands behind the hosts: is {:?} a namespace? write ?namespace=NAME", url.path)));
     }
-    if !url.user.is_empty() || !url.password.is_empty() {
-        return Err(url.refuse("its nodes take no user names and passwords"));
+    if !url.user.is_empty() {
+        return Err(url.refuse("its nodes take no user names; a token is written farcall://:TOKEN@HOST:PORT"));
     }
     let nodes = url.hosts.iter().map(|host| address(host));
-    let builder = Nodes::builder(nodes).namespace(url.param("namespace").unwrap_or_default());
+    let mut builder = Nodes::builder(nodes).namespace(url.param("namespace").unwrap_or_default());
+    if !url.password.is_empty() {
+        builder = builder.credentials(Credentials::bearer(url.password.as_str()));
+    }
+    match url.param("in_clear") {
+        None | Some("false") => {}
+        Some("true") => builder = builder.credentials_in_clear(),
+        Some(other) => return Err(url.refuse(format!("in_clear={other}: write true or false"))),
+    }
     Ok(Arc::new(builder.build().map_err(|e| url.refuse(e.message()))?))
 }
 
@@ -157,6 +185,7 @@ struct Shared {
 /// The way to one node.
 struct Node {
     address: Address,
+    show: Show,
     client: Mutex<RegistrarClient>,
     /// The session that is open there.
     session: Mutex<Option<u64>>,
@@ -169,13 +198,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Node {
-    fn new(address: Address) -> Result<Node, RpcError> {
-        let client = Mutex::new(Node::connect(&address)?);
-        Ok(Node { address, client, session: Mutex::default(), agent: Mutex::default() })
+    fn new(address: Address, show: Show) -> Result<Node, RpcError> {
+        let client = Mutex::new(Node::connect(&address, &show)?);
+        Ok(Node { address, show, client, session: Mutex::default(), agent: Mutex::default() })
     }
 
     /// A client that connects at its first call.
-    fn connect(address: &Address) -> Result<RegistrarClient, RpcError> {
+    fn connect(address: &Address, show: &Show) -> Result<RegistrarClient, RpcError> {
         let limits = Limits {
             body: 512 << 20,
             held: 512 << 20,
@@ -185,7 +214,14 @@ impl Node {
             reconnect_cap: Duration::from_secs(1),
             ..Limits::default()
         };
-        RegistrarClient::connect(address).limits(limits).lazy()
+        let mut connect = RegistrarClient::connect(address).limits(limits);
+        if let Some(credentials) = &show.credentials {
+            connect = connect.credentials(credentials.clone());
+        }
+        if show.in_clear {
+            connect = connect.credentials_in_clear();
+        }
+        connect.lazy()
     }
 
     fn client(&self) -> RegistrarClient {
@@ -194,7 +230,7 @@ impl Node {
 
     /// Leaves the connection behind, which seems to be dead.
     fn renew_connection(&self) {
-        if let Ok(client) = Node::connect(&self.address) {
+        if let Ok(client) = Node::connect(&self.address, &self.show) {
             *lock(&self.client) = client;
         }
     }
@@ -371,8 +407,8 @@ mod tests {
             "registry farcall://a:1/shop: nothing stands behind the hosts: is \"/shop\" a namespace? write ?namespace=NAME",
         );
         check("farcall://a,a:7400", "registry farcall://a,a:7400: the registry node tcp://a:7400 is named twice");
-        check("farcall://a?ns=x", "registry farcall://a?ns=x: there is no parameter \"ns\"; there are: namespace");
-        check("farcall://ann:x@a", "registry farcall://a: its nodes take no user names and passwords");
+        check("farcall://a?ns=x", "registry farcall://a?ns=x: there is no parameter \"ns\"; there are: namespace, in_clear");
+        check("farcall://ann:x@a", "registry farcall://a: its nodes take no user names; a token is written farcall://:TOKEN@HOST:PORT");
         check("farcall://a:99999", "registry farcall://a:99999: address \"tcp://a:99999\": port \"99999\" is not a number from 0 to 65535");
     }
 }

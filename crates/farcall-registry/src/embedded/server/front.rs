@@ -8,7 +8,8 @@ use farcall_rpc::Streaming;
 use tokio::sync::{mpsc, watch};
 
 use super::{NOTICES, Node, random};
-use crate::embedded::api::{Hello, Interest, Known, Notice, Outcome, Registrar};
+use crate::embedded::access::Action;
+use crate::embedded::api::{Hello, Holdings, Interest, Known, Notice, Outcome, Registrar, RuleVersion};
 use crate::embedded::state::outcome;
 use crate::entry::{Entry, EntryKey, ServiceKey};
 use crate::registry::{Consumer, Rule, ServiceSummary};
@@ -26,11 +27,24 @@ fn small_enough(n: usize) -> Result<(), RpcError> {
     }
 }
 
+impl Front {
+    /// Whether whoever calls may do this.
+    fn may(&self, action: Action, namespace: &str, service: &ServiceKey) -> Result<(), RpcError> {
+        self.0.access.check(farcall_rpc::context().identity(), action, namespace, service)
+    }
+
+    fn is_peer(&self) -> Result<(), RpcError> {
+        self.0.access.check_peer(farcall_rpc::context().identity())
+    }
+}
+
 impl Registrar for Front {
     async fn open(&self, hello: Hello) -> Reply<Streaming<Notice>> {
+        hello.own.iter().try_for_each(|own| self.may(Action::Register, &hello.namespace, &own.key.service))?;
+        let owner = farcall_rpc::context().identity().map(|caller| Arc::from(caller.name()));
         let session = random();
         let (sender, notices) = mpsc::channel(NOTICES);
-        let opened = self.0.on(|state, now| state.open(now, session, &hello))?;
+        let opened = self.0.on(|state, now| state.open(now, session, owner, &hello))?;
         self.0.lock().sessions.insert(session, sender);
         let mut lasting = OpenSession { node: Arc::clone(&self.0), session, notices };
         Ok(Streaming::produce(|out| async move {
@@ -48,10 +62,16 @@ impl Registrar for Front {
 
     async fn register(&self, session: u64, entries: Vec<Entry>) -> Reply<Vec<Outcome>> {
         small_enough(entries.len())?;
+        let caller = farcall_rpc::context();
         self.0.on(|state, now| {
             // Says whether there is such a session, for all of them.
             state.renew(now, session)?;
-            Ok(entries.iter().map(|entry| outcome(state.register(now, session, entry))).collect())
+            let namespace = state.namespace(session)?;
+            let register = |entry: &Entry| {
+                self.0.access.check(caller.identity(), Action::Register, &namespace, &entry.service)?;
+                state.register(now, session, entry)
+            };
+            Ok(entries.iter().map(register).map(outcome).collect())
         })
     }
 
@@ -69,10 +89,12 @@ impl Registrar for Front {
     }
 
     async fn list(&self, interest: Interest) -> Reply<Bytes> {
+        self.may(Action::Read, &interest.namespace, &interest.service)?;
         self.0.on(|state, _| state.list(&interest))
     }
 
     async fn subscribe(&self, interest: Interest, consumer: Option<Consumer>) -> Reply<Streaming<Bytes>> {
+        self.may(Action::Read, &interest.namespace, &interest.service)?;
         let (topic, reader) = self.0.on(|state, _| state.subscribe(&interest, consumer))?;
         let bell = self.0.lock().bells.entry(topic).or_default().subscribe();
         let mut reading = Reading { node: Arc::clone(&self.0), topic, reader, bell, at: interest.known, first: true };
@@ -85,15 +107,42 @@ impl Registrar for Front {
     }
 
     async fn services(&self, namespace: String) -> Reply<Vec<ServiceSummary>> {
-        Ok(self.0.on(|state, _| state.services(&namespace)))
+        let (caller, access) = (farcall_rpc::context(), &self.0.access);
+        let mut services = self.0.on(|state, _| state.services(&namespace));
+        services.retain(|s| access.may(caller.identity(), Action::Read, &namespace, &s.service.name));
+        Ok(services)
     }
 
     async fn consumers(&self, namespace: String, service: ServiceKey) -> Reply<Vec<Consumer>> {
+        self.may(Action::Read, &namespace, &service)?;
         Ok(self.0.on(|state, _| state.consumers(&namespace, &service)))
     }
 
     async fn write_rule(&self, namespace: String, rule: Rule) -> Reply<()> {
-        self.0.on(|state, now| state.write_rule(now, &namespace, rule))
+        self.may(Action::Rules, &namespace, &rule.service)?;
+        let who = farcall_rpc::context().identity().map(|caller| caller.name().to_owned()).unwrap_or_default();
+        self.0.on(|state, now| state.write_rule(now, &namespace, rule, &who))?;
+        self.0.save_rules().await
+    }
+
+    async fn rules(&self, namespace: String, service: ServiceKey) -> Reply<(Vec<RuleVersion>, Vec<RuleVersion>)> {
+        self.may(Action::Read, &namespace, &service)?;
+        Ok(self.0.on(|state, _| state.rules(&namespace, &service)))
+    }
+
+    async fn holdings(&self, known: u64, grave: u64) -> Reply<Holdings> {
+        self.is_peer()?;
+        Ok(self.0.on(|state, now| state.holdings(now, known, grave)))
+    }
+
+    async fn held(&self, namespace: String, service: ServiceKey) -> Reply<Bytes> {
+        self.is_peer()?;
+        self.0.on(|state, _| state.held(&namespace, &service))
+    }
+
+    async fn all_rules(&self) -> Reply<Vec<RuleVersion>> {
+        self.is_peer()?;
+        Ok(self.0.on(|state, _| state.all_rules()))
     }
 }
 

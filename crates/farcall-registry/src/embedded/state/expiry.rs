@@ -121,6 +121,7 @@ impl State {
             self.tell(now, topic);
         }
         self.doubt_the_silent(now);
+        self.lose_sight_of_peers(now);
         if !self.expiry.warming_up() {
             self.expire(now);
         }
@@ -161,10 +162,22 @@ impl State {
             over.swap(at, other);
         }
         for (topic, instance) in over.into_iter().take(n) {
-            self.remove(now, topic, instance, Gone::Expired);
+            match self.topics.get(&topic).and_then(|t| t.record(instance)).map(|r| (r.peers, r.session)) {
+                Some((peers, Some(session))) if peers != 0 => self.keep_for_peers(topic, instance, session),
+                Some((peers, None)) if peers != 0 => drop(self.loose.remove(&(topic, instance))),
+                _ => self.remove(now, topic, instance, Gone::Expired),
+            }
         }
         self.expiry.expired(n);
         self.forget_silent_sessions();
+    }
+
+    /// Nobody renews it here, but another node still hears of it.
+    fn keep_for_peers(&mut self, topic: u64, instance: InstanceId, session: u64) {
+        self.leave(session, topic, instance);
+        if let Some(t) = self.topics.get_mut(&topic) {
+            t.loosen(instance);
+        }
     }
 
     /// Entries whose lease is over.

@@ -5,27 +5,32 @@
 //! kept in the topic's log, where each of them has its place.
 
 mod check;
+mod disk;
 mod expiry;
+mod peers;
+mod rules;
 mod tables;
 mod topic;
 
 use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use farcall_core::{Code, RpcError};
 
+pub(crate) use self::disk::Saved;
 use self::expiry::Expiry;
+use self::peers::{Graves, Peer};
 use self::tables::Tables;
 pub(crate) use self::topic::Stamp;
 use self::topic::{Record, Topic};
-use super::api::{Hello, Interest, Known, Name, Notice, Opened, Outcome};
+use super::api::{Hello, Interest, Known, Moment, Name, Notice, Opened, Outcome, RuleVersion};
 use super::limits::RegistryLimits;
 use super::packed::Stored;
 use crate::entry::{Entry, EntryKey, InstanceId, ServiceKey};
-use crate::registry::{Consumer, Gone, Rule, ServiceSummary};
+use crate::registry::{Consumer, Gone, ServiceSummary};
 
 /// A service in a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +52,8 @@ pub(crate) struct Effects {
 #[derive(Debug)]
 struct Session {
     namespace: Arc<str>,
+    /// Who opened it, if that is known.
+    owner: Option<Arc<str>>,
     /// By the lease clock.
     renewed: Duration,
     connected: bool,
@@ -79,11 +86,21 @@ pub(crate) struct State {
     /// Sessions opened in the second that began then.
     opening: (Instant, u32),
     effects: Effects,
+    /// The wall clock at some moment: the only use of one, and only for [`Moment`]s.
+    wall: (Instant, u64),
+    moment: Moment,
+    peers: Vec<Peer>,
+    graves: Graves,
+    /// Versions of rules that lost without their writers knowing.
+    conflicts: VecDeque<RuleVersion>,
+    /// Something changed since the last snapshot.
+    unsaved: bool,
 }
 
 impl State {
-    /// An empty one. `epoch` is another for each start of a node; `seed` is for random order.
-    pub(crate) fn new(limits: RegistryLimits, epoch: u64, seed: u64, now: Instant) -> State {
+    /// An empty one. `epoch` is another for each start of a node; `seed` is for random order; `wall_ms` is the time since 1970;
+    /// `peers` is how many other nodes there are.
+    pub(crate) fn new(limits: RegistryLimits, epoch: u64, seed: u64, now: Instant, wall_ms: u64, peers: usize) -> State {
         State {
             expiry: Expiry::new(&limits, seed, now),
             limits,
@@ -102,7 +119,23 @@ impl State {
             due: BTreeSet::new(),
             opening: (now, 0),
             effects: Effects::default(),
+            wall: (now, wall_ms),
+            moment: Moment { ms: 0, count: 0, node: epoch },
+            peers: (0..peers).map(|_| Peer::default()).collect(),
+            graves: Graves::default(),
+            conflicts: VecDeque::new(),
+            unsaved: false,
         }
+    }
+
+    /// A moment after all that this node has seen.
+    fn moment(&mut self, now: Instant) -> Moment {
+        let ms = self.wall.1 + millis(now.saturating_duration_since(self.wall.0)) as u64;
+        match ms > self.moment.ms {
+            true => (self.moment.ms, self.moment.count) = (ms, 0),
+            false => self.moment.count += 1,
+        }
+        self.moment
     }
 
     /// What there is to do since the last time.
@@ -113,7 +146,7 @@ impl State {
     // Sessions.
 
     /// Opens a session under `id`, and takes over what of its own entries is here already.
-    pub(crate) fn open(&mut self, now: Instant, id: u64, hello: &Hello) -> Result<Opened, RpcError> {
+    pub(crate) fn open(&mut self, now: Instant, id: u64, owner: Option<Arc<str>>, hello: &Hello) -> Result<Opened, RpcError> {
         self.advance(now);
         check::name("namespace", &hello.namespace, &self.limits)?;
         check::consumer(&hello.who, &self.limits)?;
@@ -122,6 +155,7 @@ impl State {
         }
         let session = Session {
             namespace: Arc::from(hello.namespace.as_str()),
+            owner,
             renewed: self.expiry.clock(),
             connected: true,
             suspect: false,
@@ -145,10 +179,10 @@ impl State {
         let Some(topic) = self.find(session, &key.service) else { return false };
         let Some(record) = self.topics.get(&topic).and_then(|t| t.record(key.instance)) else { return false };
         let same = record.stored.name.incarnation == key.incarnation && record.stored.hash == hash;
-        if !same || self.room_in_session(session, topic, key.instance).is_err() {
+        let stored = record.stored.clone();
+        if !same || self.room(session, topic, &stored).is_err() || self.room_in_session(session, topic, key.instance).is_err() {
             return false;
         }
-        let stored = record.stored.clone();
         self.put(now, session, topic, stored);
         true
     }
@@ -203,6 +237,11 @@ impl State {
         }
     }
 
+    /// The namespace of a session.
+    pub(crate) fn namespace(&mut self, session: u64) -> Result<Arc<str>, RpcError> {
+        self.session_mut(session).map(|s| Arc::clone(&s.namespace))
+    }
+
     fn session_mut(&mut self, session: u64) -> Result<&mut Session, RpcError> {
         let unknown = || RpcError::not_executed(Code::NotFound, "this registry node does not know the session: open another");
         self.sessions.get_mut(&session).filter(|s| s.connected).ok_or_else(unknown)
@@ -230,6 +269,7 @@ impl State {
 
     fn room(&self, session: u64, topic: u64, stored: &Stored) -> Result<(), RpcError> {
         let Some(t) = self.topics.get(&topic) else { return Ok(()) };
+        let owner = self.sessions.get(&session).and_then(|s| s.owner.as_ref());
         match t.record(stored.name.instance) {
             Some(known) if known.stored.name.incarnation > stored.name.incarnation => {
                 let why = format!(
@@ -238,7 +278,11 @@ impl State {
                 );
                 Err(RpcError::not_executed(Code::FailedPrecondition, why))
             }
-            Some(known) if known.stored == *stored && known.session == Some(session) => Ok(()),
+            Some(known) if known.owner.is_some() && known.owner.as_ref() != owner => {
+                let why = "another caller registered this instance: only he may replace it";
+                Err(RpcError::not_executed(Code::PermissionDenied, why))
+            }
+            Some(known) if known.stored == *stored => Ok(()),
             _ if self.entries >= self.limits.entries => Err(check::full("entries", self.limits.entries, "entries at this node")),
             _ if self.bytes + stored.cost() > self.limits.bytes => {
                 Err(check::full("bytes", self.limits.bytes, "bytes of entries at this node"))
@@ -264,28 +308,39 @@ impl State {
     /// Puts an entry, which there is room for, into a topic as a session's.
     fn put(&mut self, now: Instant, session: u64, topic: u64, stored: Stored) {
         let name = stored.name;
-        let before = self.topics.get(&topic).and_then(|t| t.record(name.instance)).map(|r| (r.session, r.stored.name, r.stored.cost()));
-        if let Some((Some(owner), replaced, _)) = before
-            && owner != session
+        let known = self.topics.get(&topic).and_then(|t| t.record(name.instance));
+        let (peers, holder) = known.map_or((0, None), |r| (if r.stored.hash == stored.hash { r.peers } else { 0 }, r.session));
+        if let Some(known) = known
+            && let Some(other) = holder.filter(|other| *other != session)
         {
-            self.leave(owner, topic, name.instance);
-            self.tell_lost(owner, topic, replaced, true);
+            let replaced = known.stored.name;
+            self.leave(other, topic, name.instance);
+            self.tell_lost(other, topic, replaced, true);
         }
-        let Some(t) = self.topics.get_mut(&topic) else { return };
-        self.bytes += stored.cost();
-        match before {
-            Some((_, _, cost)) => self.bytes -= cost,
-            None => self.entries += 1,
-        }
+        let owner = self.sessions.get(&session).and_then(|s| s.owner.clone());
+        let since = self.moment(now);
         self.loose.remove(&(topic, name.instance));
-        self.revision += 1;
-        t.put(Record { stored, session: Some(session), suspect: false }, self.revision);
+        self.place(topic, Record { stored, session: Some(session), suspect: false, peers, since, owner });
         if let Some(s) = self.sessions.get_mut(&session)
             && s.entries.entry(topic).or_default().insert(name.instance)
         {
             s.count += 1;
         }
         self.changed(now, topic);
+    }
+
+    /// A record takes its place, and that of the one of its instance.
+    fn place(&mut self, topic: u64, record: Record) {
+        let Some(t) = self.topics.get_mut(&topic) else { return };
+        self.bytes += record.stored.cost();
+        match t.record(record.stored.name.instance) {
+            Some(before) => self.bytes -= before.stored.cost(),
+            None => self.entries += 1,
+        }
+        self.graves.open(&t.key, record.stored.name);
+        self.revision += 1;
+        self.unsaved = true;
+        t.put(record, self.revision);
     }
 
     /// Takes entries away; if they `linger`, they go when their lease ends.
@@ -295,7 +350,9 @@ impl State {
         let Some(topic) = self.find(session, &key.service) else { return Ok(()) };
         let known = self.topics.get(&topic).and_then(|t| t.record(key.instance));
         // Of another start, or already another session's: nothing of this one is here.
-        if known.is_none_or(|r| r.stored.name.incarnation != key.incarnation || r.session.is_some_and(|s| s != session)) {
+        let owner = self.sessions.get(&session).and_then(|s| s.owner.as_ref());
+        let foreign = |r: &Record| r.session.is_some_and(|s| s != session) || (r.owner.is_some() && r.owner.as_ref() != owner);
+        if known.is_none_or(|r| r.stored.name.incarnation != key.incarnation || foreign(r)) {
             return Ok(());
         }
         self.leave(session, topic, key.instance);
@@ -325,6 +382,11 @@ impl State {
         self.loose.remove(&(topic, instance));
         self.entries -= 1;
         self.bytes -= record.stored.cost();
+        self.unsaved = true;
+        if why == Gone::Withdrawn {
+            let (key, at) = (t.key.clone(), self.moment(now));
+            self.bury(&key, record.stored.name, at);
+        }
         if let Some(session) = record.session {
             self.leave(session, topic, instance);
             self.tell_lost(session, topic, record.stored.name, false);
@@ -477,21 +539,6 @@ impl State {
     pub(crate) fn consumers(&self, namespace: &str, service: &ServiceKey) -> Vec<Consumer> {
         let number = self.numbers.get(&topic_key(namespace, service));
         number.and_then(|n| self.topics.get(n)).map(Topic::consumers).unwrap_or_default()
-    }
-
-    /// Writes a rule, or takes it away.
-    pub(crate) fn write_rule(&mut self, now: Instant, namespace: &str, rule: Rule) -> Result<(), RpcError> {
-        check::name("namespace", namespace, &self.limits)?;
-        check::rule(&rule, &self.limits)?;
-        let topic = self.topic_of(topic_key(namespace, &rule.service))?;
-        let Some(t) = self.topics.get_mut(&topic) else { return Ok(()) };
-        self.revision += 1;
-        let written = t.write_rule(rule, self.revision, &self.limits);
-        match written {
-            Ok(()) => self.changed(now, topic),
-            Err(_) => self.forget_if_empty(topic),
-        }
-        written
     }
 }
 

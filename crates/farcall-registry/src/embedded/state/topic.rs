@@ -1,15 +1,16 @@
 //! A service in a namespace: its entries, its rules, its readers, and the log that they read.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use farcall_core::{Code, RpcError, compact};
 
 use super::{TopicKey, check};
-use crate::embedded::api::{Known, Leaver, Name, Packed, Push, Table};
+use crate::embedded::api::{Known, Leaver, Moment, Name, Packed, Push, RuleVersion, Table};
 use crate::embedded::limits::RegistryLimits;
-use crate::embedded::packed::Stored;
+use crate::embedded::packed::{Stored, hash};
 use crate::entry::InstanceId;
 use crate::registry::{Consumer, Gone, Rule, ServiceSummary};
 
@@ -30,6 +31,12 @@ pub(super) struct Record {
     /// The session that holds it. Without one it is loose.
     pub(super) session: Option<u64>,
     pub(super) suspect: bool,
+    /// A bit for each other node that holds it by a session of its own.
+    pub(super) peers: u8,
+    /// When it was registered.
+    pub(super) since: Moment,
+    /// Whose it is, if that is known: nobody else may replace it.
+    pub(super) owner: Option<Arc<str>>,
 }
 
 /// What happened to an instance since readers were last told.
@@ -56,7 +63,8 @@ struct Logged {
 pub(super) struct Topic {
     pub(super) key: TopicKey,
     records: HashMap<InstanceId, Record>,
-    rules: Vec<(Rule, u64)>,
+    /// Those taken away among them.
+    rules: Vec<(RuleVersion, u64)>,
     /// Of all hashes, of entries and rules.
     digest: u64,
     /// Of the last change.
@@ -112,6 +120,14 @@ impl Topic {
         ServiceSummary { service: self.key.service.clone(), entries: self.records.len() as u64, consumers }
     }
 
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    pub(super) fn record_mut(&mut self, instance: InstanceId) -> Option<&mut Record> {
+        self.records.get_mut(&instance)
+    }
+
     // Changes.
 
     pub(super) fn put(&mut self, record: Record, revision: u64) {
@@ -155,22 +171,37 @@ impl Topic {
         Some(record)
     }
 
-    pub(super) fn write_rule(&mut self, rule: Rule, revision: u64, limits: &RegistryLimits) -> Result<(), RpcError> {
-        let at = self.rules.iter().position(|(known, _)| known.kind == rule.kind && known.name == rule.name);
-        if at.is_none() && !rule.body.is_empty() && self.rules.len() >= limits.rules {
-            return Err(check::full("rules", limits.rules, "rules of one service"));
+    /// The version of a rule that counts here.
+    pub(super) fn rule(&self, kind: &str, name: &str) -> Option<&RuleVersion> {
+        self.rules.iter().map(|(version, _)| version).find(|v| v.rule.kind == kind && v.rule.name == name)
+    }
+
+    /// Puts a rule in the place of the one of its name; gives that.
+    pub(super) fn put_rule(
+        &mut self,
+        version: RuleVersion,
+        revision: u64,
+        limits: &RegistryLimits,
+    ) -> Result<Option<RuleVersion>, RpcError> {
+        let same = |known: &Rule| known.kind == version.rule.kind && known.name == version.rule.name;
+        let at = self.rules.iter().position(|(known, _)| same(&known.rule));
+        if at.is_none() && self.rules.len() >= limits.rules {
+            // One that was taken away makes room.
+            let Some(oldest) = self.rules.iter().position(|(known, _)| known.rule.body.is_empty()) else {
+                return Err(check::full("rules", limits.rules, "rules of one service"));
+            };
+            self.rules.remove(oldest);
         }
-        let unfit = |e| RpcError::not_executed(Code::InvalidArgument, format!("a rule that cannot be encoded: {e}"));
-        let hash = crate::embedded::packed::hash(&compact::encode(&rule).map_err(unfit)?, &[]);
-        if let Some(at) = at {
-            self.digest ^= self.rules.remove(at).1;
-        }
-        if !rule.body.is_empty() {
-            self.digest ^= hash;
-            self.rules.push((rule, hash));
-        }
+        let hash = rule_hash(&version.rule)?;
+        let before = at.map(|at| self.rules.remove(at));
+        self.digest ^= hash ^ before.as_ref().map_or(0, |(_, hash)| *hash);
+        self.rules.push((version, hash));
         (self.rules_changed, self.revision) = (true, revision);
-        Ok(())
+        Ok(before.map(|(version, _)| version))
+    }
+
+    pub(super) fn rule_versions(&self) -> impl Iterator<Item = &RuleVersion> {
+        self.rules.iter().map(|(version, _)| version)
     }
 
     /// Readers are to be told what every push bears, if nothing else.
@@ -262,7 +293,7 @@ impl Topic {
     }
 
     fn rules(&self) -> Vec<Rule> {
-        self.rules.iter().map(|(rule, _)| rule.clone()).collect()
+        self.rules.iter().map(|(version, _)| &version.rule).filter(|rule| !rule.body.is_empty()).cloned().collect()
     }
 
     /// All of it, encoded once as long as it stays the same.
@@ -335,6 +366,15 @@ impl Topic {
     }
 }
 
+/// 0 of one that was taken away: readers do not see it.
+fn rule_hash(rule: &Rule) -> Result<u64, RpcError> {
+    if rule.body.is_empty() {
+        return Ok(0);
+    }
+    let unfit = |e| RpcError::not_executed(Code::InvalidArgument, format!("a rule that cannot be encoded: {e}"));
+    Ok(hash(&compact::encode(rule).map_err(unfit)?, &[]))
+}
+
 fn encoded(push: &Push) -> Result<Bytes, RpcError> {
     let unfit = |e| RpcError::new(Code::Internal, format!("a listing cannot be encoded: {e}"));
     compact::encode(push).map(Bytes::from).map_err(unfit)
@@ -342,13 +382,13 @@ fn encoded(push: &Push) -> Result<Bytes, RpcError> {
 
 /// Method tables of one push, each once.
 #[derive(Default)]
-struct TableIndex {
-    tables: Vec<Table>,
+pub(super) struct TableIndex {
+    pub(super) tables: Vec<Table>,
     places: HashMap<Bytes, u32>,
 }
 
 impl TableIndex {
-    fn pack(&mut self, record: &Record) -> Packed {
+    pub(super) fn pack(&mut self, record: &Record) -> Packed {
         let bytes = &record.stored.table;
         let place = match self.places.get(bytes) {
             Some(place) => *place,
