@@ -13,22 +13,25 @@ extern crate self as farcall_registry;
 mod advertise;
 mod backends;
 mod cache;
+mod derived;
 mod directory;
 mod discover;
 mod discovered;
+pub mod dns;
 pub mod dubbo;
 pub mod embedded;
 mod entry;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod fit;
+pub mod fixed;
 pub mod guard;
 mod host;
 mod memory;
 mod order;
-#[cfg(any(feature = "zookeeper", feature = "etcd"))]
 mod random;
 mod registration;
 mod registry;
-#[cfg(any(feature = "zookeeper", feature = "etcd"))]
 mod target;
 mod url;
 mod watcher;

@@ -1,6 +1,7 @@
 //! Random numbers that nobody's safety depends on: for pauses and for whom to try first.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+#[cfg(any(feature = "zookeeper", feature = "etcd"))]
 use std::time::Duration;
 
 /// Any number.
@@ -9,12 +10,13 @@ pub(crate) fn number() -> u64 {
 }
 
 /// A pause with full jitter: any share of a window that doubles with every failure, from `base` to `cap`.
+#[cfg(any(feature = "zookeeper", feature = "etcd"))]
 pub(crate) fn pause(failures: u32, base: Duration, cap: Duration) -> Duration {
     let window = 2u32.checked_pow(failures).and_then(|times| base.checked_mul(times)).map_or(cap, |window| window.min(cap));
     window.mul_f64(number() as f64 / u64::MAX as f64)
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "zookeeper", feature = "etcd")))]
 mod tests {
     use super::*;
 

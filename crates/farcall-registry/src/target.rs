@@ -7,6 +7,7 @@ use farcall_core::RpcError;
 use crate::url::RegistryUrl;
 
 /// Whom to connect to, and as whom.
+#[cfg(any(feature = "zookeeper", feature = "etcd"))]
 #[derive(Clone)]
 pub(crate) struct Target {
     /// Without secrets.
@@ -17,12 +18,14 @@ pub(crate) struct Target {
     pub(crate) places: Vec<String>,
 }
 
+#[cfg(any(feature = "zookeeper", feature = "etcd"))]
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Target({})", self.name)
     }
 }
 
+#[cfg(any(feature = "zookeeper", feature = "etcd"))]
 impl Target {
     /// Of a URL; hosts without a port get `default_port`.
     pub(crate) fn of(url: &RegistryUrl, default_port: u16) -> Result<Target, RpcError> {
@@ -36,6 +39,7 @@ impl Target {
     }
 }
 
+#[cfg(any(feature = "zookeeper", feature = "etcd"))]
 fn place(url: &RegistryUrl, text: &str, default_port: u16) -> Result<String, RpcError> {
     let wrong = || url.refuse(format!("host {text:?} does not read; write \"HOST:{default_port}\" or \"[::1]:{default_port}\""));
     // In brackets the colons are the address's.
@@ -67,7 +71,7 @@ pub(crate) fn milliseconds(url: &RegistryUrl, name: &str, default: u64, least: u
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "zookeeper", feature = "etcd")))]
 mod tests {
     use super::*;
 

@@ -9,7 +9,7 @@ use farcall_core::{Code, RpcError, Stage};
 use crate::registry::Registry;
 
 /// The schemes of registries, whether they are built in or not: what begins with one of them begins a new URL in a list.
-const SCHEMES: &[&str] = &["farcall", "zookeeper", "etcd", "dns", "static", "nacos", "consul"];
+const SCHEMES: &[&str] = &["farcall", "zookeeper", "etcd", "dns", "dns+srv", "static", "nacos", "consul"];
 /// The most backends that are used at once.
 pub const MOST_BACKENDS: usize = 8;
 /// The longest URL, in bytes, or list of them.
@@ -206,22 +206,28 @@ fn begins_url(part: &str, last: &str) -> bool {
 pub fn open(url: &RegistryUrl) -> Result<Arc<dyn Registry>, RpcError> {
     match url.scheme.as_str() {
         "farcall" => crate::embedded::open(url),
+        "dns" | "dns+srv" => Ok(Arc::new(crate::dns::Dns::open(url)?)),
+        "static" => Ok(Arc::new(crate::fixed::Static::open(url)?)),
         #[cfg(feature = "zookeeper")]
         "zookeeper" => Ok(Arc::new(crate::zookeeper::ZooKeeper::open(url)?)),
         #[cfg(not(feature = "zookeeper"))]
         "zookeeper" => Err(without(url)),
+        #[cfg(feature = "etcd")]
+        "etcd" => Ok(Arc::new(crate::etcd::Etcd::open(url)?)),
+        #[cfg(not(feature = "etcd"))]
         "etcd" => Err(without(url)),
         other => Err(url.refuse(format!("there is no kind of registry {other:?}; there are: {}", KNOWN.join(", ")))),
     }
 }
 
 /// A kind of backend that this program could have.
+#[cfg(not(all(feature = "zookeeper", feature = "etcd")))]
 fn without(url: &RegistryUrl) -> RpcError {
     url.refuse(format!("this program is built without it: add the feature {:?} of the crate farcall", url.scheme))
 }
 
 /// The kinds of backends there are.
-const KNOWN: &[&str] = &["farcall", "zookeeper", "etcd", "dns", "static"];
+const KNOWN: &[&str] = &["farcall", "zookeeper", "etcd", "dns", "dns+srv", "static"];
 
 #[cfg(test)]
 mod tests {

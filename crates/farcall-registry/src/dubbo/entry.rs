@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use farcall_core::{Code, RpcError};
 
+use crate::derived;
 use crate::dubbo::url::{BadUrl, Url};
 use crate::dubbo::{percent, prints};
 use crate::entry::{Advertised, Entry, Host, InstanceId, ServiceKey};
@@ -273,13 +274,9 @@ pub(super) fn foreign_key(interface: &str, url: &Url) -> ServiceKey {
     ServiceKey { name: interface.to_owned(), group: url.param("group").unwrap_or_default().to_owned(), version: version.to_owned() }
 }
 
-/// Dubbo's layout has no place for an instance's name: it is FNV-1a over protocol and place, so that all readers find the same.
+/// Dubbo's layout has no place for an instance's name.
 fn derived_id(url: &Url) -> InstanceId {
-    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let text = format!("{}://{}", url.protocol, url.authority());
-    let hash = text.bytes().fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
-    InstanceId(hash.to_be_bytes())
+    derived::id(&format!("{}://{}", url.protocol, url.authority()))
 }
 
 /// One port may serve several protocols there (`ext.protocol`).

@@ -1,18 +1,22 @@
 //! Where what stands in Dubbo's layout: paths, rules' names, consumers' URLs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use farcall_core::{Code, RpcError};
 
-use crate::dubbo::entry::foreign_key;
+use crate::dubbo::entry::{entry_of_node, foreign_key};
 use crate::dubbo::percent;
 use crate::dubbo::url::Url;
 use crate::entry::ServiceKey;
-use crate::registry::{Consumer, Rule};
+use crate::registry::{Consumer, Rule, ServiceSummary};
 use crate::url::RegistryUrl;
 
 /// Rules that are URLs, and the directory of a service in which they are.
 const URL_RULES: [(&str, &str); 2] = [("configurator-url", "configurators"), ("router-url", "routers")];
+
+/// Most rules of one service that are read.
+pub(crate) const MAX_RULES: usize = 1000;
 
 /// The paths under one root, `/dubbo` unless another is set.
 #[derive(Debug, Clone)]
@@ -123,6 +127,20 @@ pub(crate) fn consumer_of_node(service: &ServiceKey, name: &str) -> Option<Consu
     Some(Consumer { application: text("application"), host })
 }
 
+/// Adds what is known of a service by the names of its nodes, per group and version.
+pub(crate) fn summarize(name: &str, providers: &[String], consumers: &[String], into: &mut BTreeMap<ServiceKey, ServiceSummary>) {
+    let mut count = |service: ServiceKey, entries: u64, consumers: u64| {
+        let summary = into.entry(service.clone()).or_insert(ServiceSummary { service, entries: 0, consumers: 0 });
+        (summary.entries, summary.consumers) = (summary.entries + entries, summary.consumers + consumers);
+    };
+    for entry in providers.iter().filter_map(|node| entry_of_node(node).ok()).filter(|entry| entry.service.name == name) {
+        count(entry.service, 1, 0);
+    }
+    for service in consumers.iter().filter_map(|node| consumed_by_node(node)).filter(|service| service.name == name) {
+        count(service, 0, 1);
+    }
+}
+
 // Rules.
 
 /// Where a rule is written.
@@ -171,7 +189,7 @@ fn document_name(rule: &Rule) -> String {
 }
 
 /// What the names of all documents about this service begin with.
-fn document_prefix(service: &ServiceKey) -> String {
+pub(crate) fn document_prefix(service: &ServiceKey) -> String {
     let plain = |text: &str| text.replace('%', "%25").replace('/', "%2F");
     format!("{}:{}:{}.", plain(&service.name), plain(&service.version), plain(&service.group))
 }

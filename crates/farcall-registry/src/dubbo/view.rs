@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use farcall_core::{Code, RpcError};
+
 use crate::dubbo::entry_of_node;
 use crate::entry::{Entry, EntryKey, ServiceKey};
 use crate::registry::{Gone, Update};
@@ -78,6 +80,25 @@ impl View {
         let entry = entry_of_node(name).ok()?;
         self.wanted.covers(&entry.service).then(|| Arc::new(entry))
     }
+}
+
+/// Of the nodes of a service, those that the node of an entry takes the place of: of the same instance, the same or earlier starts.
+/// Fails if there is one of a later start.
+pub(crate) fn earlier(names: impl IntoIterator<Item = String>, entry: &Entry, node: &str) -> Result<Vec<String>, RpcError> {
+    let mut old = Vec::new();
+    for name in names.into_iter().filter(|name| name != node) {
+        let Ok(other) = entry_of_node(&name) else { continue };
+        if other.instance != entry.instance || other.service != entry.service {
+            continue;
+        }
+        if other.incarnation > entry.incarnation {
+            let (later, this) = (other.incarnation, entry.incarnation);
+            let text = format!("{}: a later start of instance {} is registered ({later}, this is {this})", entry.service, entry.instance);
+            return Err(RpcError::not_executed(Code::FailedPrecondition, text));
+        }
+        old.push(name);
+    }
+    Ok(old)
 }
 
 #[cfg(test)]

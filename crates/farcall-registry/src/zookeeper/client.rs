@@ -109,7 +109,7 @@ pub(crate) struct Settings {
 }
 
 impl Client {
-    /// Begins at once to connect, on the runtime that it is called on.
+    /// Begins at once to connect.
     pub(crate) fn start(settings: Settings) -> Client {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (unwatch, unwatched) = mpsc::unbounded_channel();
@@ -128,7 +128,7 @@ impl Client {
             watchers: HashMap::new(),
         };
         let (patience, name) = (settings.patience, settings.target.name.clone());
-        tokio::spawn(driver.run());
+        farcall_rpc::runtime_handle().spawn(driver.run());
         Client { commands, unwatch, state: seen_state, patience, name, why: seen_why }
     }
 

@@ -20,9 +20,9 @@ use std::time::Duration;
 use farcall_core::{RpcError, ServiceDescriptor};
 use tokio::time::Instant;
 
-use crate::dubbo::layout::{self, Layout, RulePlace};
+use crate::dubbo;
+use crate::dubbo::layout::{self, Layout, MAX_RULES, RulePlace};
 use crate::dubbo::view::{MAX_NODES, View};
-use crate::dubbo::{self, entry_of_node};
 use crate::entry::{Entry, ServiceKey};
 use crate::registry::{BoxFuture, Completeness, Consumer, Listing, Published, Registry, Rule, ServiceSummary, Updates};
 use crate::target::{Target, milliseconds};
@@ -30,9 +30,6 @@ use crate::url::RegistryUrl;
 use crate::zookeeper::client::{Client, Settings, Shared, refused};
 use crate::zookeeper::jute::{Malformed, Op, Reader, Refusal};
 use crate::zookeeper::nodes::{Life, Nodes, malformed};
-
-/// Most rules of one service that are read.
-const MAX_RULES: usize = 1000;
 
 /// A ZooKeeper ensemble.
 ///
@@ -55,7 +52,7 @@ pub(crate) struct Inner {
 }
 
 impl ZooKeeper {
-    /// Of this URL. Begins to connect, on the runtime it is called on, and does not wait for it.
+    /// Of this URL. Begins to connect, on this runtime or farcall's own, and does not wait for it.
     ///
     /// | parameter | default | |
     /// |---|---|---|
@@ -72,9 +69,6 @@ impl ZooKeeper {
         let patience = milliseconds(url, "timeout_ms", 5000, 100, 60_000)?;
         let settle = milliseconds(url, "settle_ms", 15_000, 0, 600_000)?;
         let layout = Layout::of(url)?;
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(url.refuse("it is opened where there is no tokio runtime"));
-        }
         let (name, private) = (target.name.clone(), target.user.is_some());
         let client = Arc::new(Client::start(Settings { target, session, patience }));
         Ok(ZooKeeper(Arc::new(Inner { name, client, layout, private, settle })))
@@ -158,7 +152,7 @@ impl Inner {
             }
             for (name, pair) in some.iter().zip(lists.chunks(2)) {
                 if let [providers, consumers] = pair {
-                    summarize(name, providers, consumers, &mut summaries);
+                    layout::summarize(name, providers, consumers, &mut summaries);
                 }
             }
         }
@@ -201,20 +195,6 @@ impl Inner {
             Err(Refusal::NodeExists) => self.nodes().set(path, data).await.map(drop),
             Err(refusal) => Err(refused(path, refusal)),
         }
-    }
-}
-
-/// Adds what is known of a service by the names of its nodes, per group and version.
-pub(crate) fn summarize(name: &str, providers: &[String], consumers: &[String], into: &mut BTreeMap<ServiceKey, ServiceSummary>) {
-    let mut count = |service: ServiceKey, entries: u64, consumers: u64| {
-        let summary = into.entry(service.clone()).or_insert(ServiceSummary { service, entries: 0, consumers: 0 });
-        (summary.entries, summary.consumers) = (summary.entries + entries, summary.consumers + consumers);
-    };
-    for entry in providers.iter().filter_map(|node| entry_of_node(node).ok()).filter(|entry| entry.service.name == name) {
-        count(entry.service, 1, 0);
-    }
-    for service in consumers.iter().filter_map(|node| layout::consumed_by_node(node)).filter(|service| service.name == name) {
-        count(service, 0, 1);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use farcall_core::{Code, RpcError};
 use tokio::sync::watch;
 
-use crate::dubbo::entry_of_node;
+use crate::dubbo::view;
 use crate::entry::Entry;
 use crate::registry::{BoxFuture, Published};
 use crate::zookeeper::Inner;
@@ -31,7 +31,7 @@ pub(super) struct ZkPublished {
 pub(super) async fn publish(inner: Arc<Inner>, entry: &Entry, node: &str) -> Result<ZkPublished, RpcError> {
     let directory = inner.layout.providers(&entry.service.name);
     let path = format!("{directory}/{node}");
-    let old = earlier(&inner, &directory, entry, node).await?;
+    let old = view::earlier(inner.nodes().children(&directory, false).await?.names, entry, node)?;
     let session = make_ephemeral(&inner, &path).await?;
     for name in old {
         inner.nodes().delete(&format!("{directory}/{name}")).await?;
@@ -39,32 +39,6 @@ pub(super) async fn publish(inner: Arc<Inner>, entry: &Entry, node: &str) -> Res
     let watching = inner.client.watching(&path).await?;
     let state = inner.client.state();
     Ok(ZkPublished { inner, path, session, state, watching, asked: None })
-}
-
-/// Nodes of earlier starts of the instance; fails if there is one of a later start.
-async fn earlier(inner: &Inner, directory: &str, entry: &Entry, node: &str) -> Result<Vec<String>, RpcError> {
-    let mut names = inner.nodes().children(directory, false).await?.names;
-    let mut later = None;
-    names.retain(|name| match entry_of_node(name) {
-        Ok(other) if name != node && other.instance == entry.instance && other.service == entry.service => {
-            if other.incarnation > entry.incarnation {
-                later = Some(other.incarnation);
-            }
-            other.incarnation <= entry.incarnation
-        }
-        _ => false,
-    });
-    match later {
-        None => Ok(names),
-        Some(later) => Err(superseded(entry, later)),
-    }
-}
-
-/// This start of the instance is not its last.
-pub(crate) fn superseded(entry: &Entry, later: u64) -> RpcError {
-    let text =
-        format!("{}: a later start of instance {} is registered ({later}, this is {})", entry.service, entry.instance, entry.incarnation);
-    RpcError::not_executed(Code::FailedPrecondition, text)
 }
 
 /// Makes an ephemeral node of our session. A node of that name that goes with a dead session would vanish under us with it: it is
