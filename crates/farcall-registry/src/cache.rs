@@ -266,3 +266,6 @@ fn write(path: &Path, content: &Content, keep_before: bool) -> Result<(), String
         format!("{}: {e}", part.display())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,7 +168,7 @@ impl List {
 
     /// What a subscription tells.
     pub fn update(&mut self, source: usize, update: Update, now: Duration) {
-        let Some(from) = self.sources.get_mut(source).filter(|from| from.is_on()) else { return };
+        let Some(from) = self.sources.get_mut(source) else { return };
         from.heard += 1;
         match update {
             Update::All(listing) => self.all(source, listing, now),
