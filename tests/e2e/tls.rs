@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::certificates::{Authority, Issued, LOCAL, self_signed};
+use crate::cli;
 use crate::support::{TempDir, run, until};
 use crate::surface::exercise;
 
@@ -431,4 +432,28 @@ fn a_server_on_threads_speaks_tls_too() {
         }
         server.drain(Duration::from_secs(5)).await.unwrap();
     });
+}
+
+#[test]
+fn the_command_line_reaches_a_provider_over_tls() {
+    let (authority, folder) = (Authority::new(), TempDir::new("tls-cli"));
+    authority.write_to(&folder.0);
+    let file = |name: &str| folder.0.join(name).display().to_string();
+    let (ca, chain, key) = (file("ca.pem"), file("chain.pem"), file("key.pem"));
+    let server = |tls: TlsServer| Server::builder().serve(PaymentServer::new(Till::default())).tls(&tls);
+    let open = server(authority.server()).also("quic://127.0.0.1:0").listen("tls://127.0.0.1:0").wait().unwrap();
+    for address in open.addresses() {
+        let address = address.to_string();
+        cli::run(&["call", &address, "Payment.status", "7", "--ca", &ca]).check(0, &["250"], &[]);
+        cli::run(&["describe", &address]).check(1, &[], &["nobody is trusted", "--ca"]);
+    }
+    let address = open.address().to_string();
+    let wrong = ["describe", &address, "--ca", &ca, "--server-name", "bank.example"];
+    cli::run(&wrong).check(1, &[], &["not for \"bank.example\""]);
+    cli::run(&["describe", &address, "--ca", "/nowhere.pem"]).check(1, &[], &["/nowhere.pem cannot be read"]);
+    let required = TlsServer::builder(authority.issue(&LOCAL).identity()).require_clients(authority.trusted()).build().unwrap();
+    let asking = server(required).listen("tls://127.0.0.1:0").wait().unwrap();
+    let address = asking.address().to_string();
+    cli::run(&["schema", &address, "--ca", &ca]).check(1, &[], &["requires a certificate", "--cert and --cert-key"]);
+    cli::run(&["schema", &address, "--ca", &ca, "--cert", &chain, "--cert-key", &key]).check(0, &["Receipt"], &[]);
 }

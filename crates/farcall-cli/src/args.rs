@@ -122,7 +122,12 @@ usage:
   farcall COMMAND --help                       more about a command
   farcall --version
 
-ADDR is tcp://HOST:PORT or unix:/PATH; several, separated by commas, are tried in order.
+ADDR is tcp://HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:/PATH; several, separated by commas, are tried
+in order.
+
+At tls:// and quic:// addresses the provider must prove its name: to whom --ca FILE (certificates of authorities, PEM)
+or --ca system says; --server-name NAME if it is not the host of ADDR. --cert FILE and --cert-key FILE are shown to a
+provider that asks who calls by certificate; one file may hold both.
 
 To a server that asks who calls, each command shows the token in the environment variable FARCALL_TOKEN,
 or that of --token TOKEN (which other users of this machine can see) or --token-file FILE. It is never
@@ -241,17 +246,14 @@ fn describe(mut args: Parser) -> Result<Command, Failure> {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(DESCRIBE.to_owned())),
             Arg::Long("json") => options.json = true,
-            Arg::Long("token") => options.access.token(value(&mut args)?),
-            Arg::Long("token-file") => options.access.token_file(&value(&mut args)?)?,
-            Arg::Long("token-in-clear") => options.access.in_clear(),
+            Arg::Long(name) if Access::takes(name) => {
+                let name = name.to_owned();
+                options.access.take(&name, || value(&mut args))?;
+            }
             Arg::Long("timeout") => options.timeout = time("--timeout", &mut args)?,
             Arg::Value(value) => values.push(text(value)?),
             other => {
-                return Err(unknown(
-                    &other,
-                    &["help", "json", "timeout", "token", "token-file", "token-in-clear"],
-                    "farcall describe --help",
-                ));
+                return Err(unknown(&other, &with_access(&["help", "json", "timeout"]), "farcall describe --help"));
             }
         }
     }
@@ -272,9 +274,10 @@ fn schema(mut args: Parser) -> Result<Command, Failure> {
     while let Some(arg) = next(&mut args)? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(SCHEMA.to_owned())),
-            Arg::Long("token") => access.token(value(&mut args)?),
-            Arg::Long("token-file") => access.token_file(&value(&mut args)?)?,
-            Arg::Long("token-in-clear") => access.in_clear(),
+            Arg::Long(name) if Access::takes(name) => {
+                let name = name.to_owned();
+                access.take(&name, || value(&mut args))?;
+            }
             Arg::Long("text") => one_format(&mut format, Format::Text)?,
             Arg::Long("proto") => one_format(&mut format, Format::Proto)?,
             Arg::Long("json-schema") => one_format(&mut format, Format::JsonSchema)?,
@@ -283,18 +286,7 @@ fn schema(mut args: Parser) -> Result<Command, Failure> {
             Arg::Long("service-version") => version = Some(value(&mut args)?),
             Arg::Value(value) => values.push(text(value)?),
             other => {
-                let known = [
-                    "help",
-                    "text",
-                    "proto",
-                    "json-schema",
-                    "timeout",
-                    "group",
-                    "service-version",
-                    "token",
-                    "token-file",
-                    "token-in-clear",
-                ];
+                let known = with_access(&["help", "text", "proto", "json-schema", "timeout", "group", "service-version"]);
                 return Err(unknown(&other, &known, "farcall schema --help"));
             }
         }
@@ -322,9 +314,10 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
     while let Some(arg) = next(&mut args)? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CALL.to_owned())),
-            Arg::Long("token") => access.token(value(&mut args)?),
-            Arg::Long("token-file") => access.token_file(&value(&mut args)?)?,
-            Arg::Long("token-in-clear") => access.in_clear(),
+            Arg::Long(name) if Access::takes(name) => {
+                let name = name.to_owned();
+                access.take(&name, || value(&mut args))?;
+            }
             Arg::Long("deadline") => deadline = Some(time("--deadline", &mut args)?),
             Arg::Long("timeout") => timeout = time("--timeout", &mut args)?,
             Arg::Long("group") => group = Some(value(&mut args)?),
@@ -338,8 +331,7 @@ fn call(mut args: Parser) -> Result<Command, Failure> {
                 )));
             }
             other => {
-                let known =
-                    ["help", "deadline", "timeout", "group", "service-version", "meta", "key", "token", "token-file", "token-in-clear"];
+                let known = with_access(&["help", "deadline", "timeout", "group", "service-version", "meta", "key"]);
                 return Err(unknown(&other, &known, "farcall call --help"));
             }
         }
@@ -376,16 +368,9 @@ fn compat(mut args: Parser) -> Result<Command, Failure> {
                 timeout = time("--timeout", &mut args)?;
                 continue;
             }
-            Arg::Long("token") => {
-                access.token(value(&mut args)?);
-                continue;
-            }
-            Arg::Long("token-file") => {
-                access.token_file(&value(&mut args)?)?;
-                continue;
-            }
-            Arg::Long("token-in-clear") => {
-                access.in_clear();
+            Arg::Long(name) if Access::takes(name) => {
+                let name = name.to_owned();
+                access.take(&name, || value(&mut args))?;
                 continue;
             }
             Arg::Value(value) => {
@@ -393,11 +378,7 @@ fn compat(mut args: Parser) -> Result<Command, Failure> {
                 continue;
             }
             other => {
-                return Err(unknown(
-                    &other,
-                    &["help", "servers-first", "clients-first", "timeout", "token", "token-file", "token-in-clear"],
-                    "farcall compat --help",
-                ));
+                return Err(unknown(&other, &with_access(&["help", "servers-first", "clients-first", "timeout"]), "farcall compat --help"));
             }
         };
         if first.replace(chosen).is_some_and(|before| before != chosen) {
@@ -420,7 +401,7 @@ fn compat(mut args: Parser) -> Result<Command, Failure> {
 
 /// Whether it is meant as an address; all else is a file.
 pub(crate) fn is_address(place: &str) -> bool {
-    ["tcp://", "unix:", "mem:"].iter().any(|scheme| place.starts_with(scheme))
+    ["tcp://", "tls://", "quic://", "unix:", "mem:"].iter().any(|scheme| place.starts_with(scheme))
 }
 
 pub(crate) fn usage(why: impl Into<String>) -> Failure {
@@ -445,6 +426,11 @@ pub(crate) fn unknown(arg: &Arg<'_>, known: &[&str], help: &str) -> Failure {
         Arg::Short(name) => usage(format!("no option -{name}; see {help}")),
         Arg::Value(value) => usage(format!("{value:?} is one too many; see {help}")),
     }
+}
+
+/// These options and those that every command has that connects.
+fn with_access(own: &[&'static str]) -> Vec<&'static str> {
+    [own, Access::OPTIONS].concat()
 }
 
 fn did_you_mean_option(name: &str, known: &[&str]) -> String {

@@ -11,7 +11,7 @@ use crate::description::{Description, Service};
 /// Connects and asks for the description. Both together may take twice `timeout`.
 pub(crate) async fn ask(address: &str, access: &Access, timeout: Duration) -> Result<(DescribeClient, Vec<ServiceInfo>), RpcError> {
     let connect = DescribeClient::connect(address).limits(Limits { handshake: timeout, ..Limits::default() });
-    let meta = access.show(connect).await?;
+    let meta = access.show(connect)?.await?;
     let services = meta.services().deadline(timeout).await?;
     Ok((meta, services))
 }

@@ -121,7 +121,7 @@ fn lost(e: &ConnectionError) -> String {
             // TLS alerts, by their numbers.
             Some(116) => {
                 "the provider requires a certificate of its clients, and this side has shown none: give one with certificate(…), or \
-                          --cert and --key"
+                          --cert and --cert-key"
                     .to_owned()
             }
             Some(48) => "the peer refuses this side's certificate: it does not trust the issuer".to_owned(),

@@ -103,7 +103,7 @@ fn alerted(alert: AlertDescription, here: Here) -> String {
     };
     match alert {
         AlertDescription::CertificateRequired => {
-            "the provider requires a certificate of its clients, and this side has shown none: give one with certificate(…), or --cert and --key".to_owned()
+            "the provider requires a certificate of its clients, and this side has shown none: give one with certificate(…), or --cert and --cert-key".to_owned()
         }
         AlertDescription::UnknownCA => format!("{ours}: it does not trust the issuer"),
         AlertDescription::CertificateExpired => format!("{ours}: it has expired, or is not valid yet"),
