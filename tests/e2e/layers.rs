@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["farcall-rpc"],
     &["farcall-registry", "farcall-monitor", "farcall-http", "farcall-dubbo"],
     &["farcall"],
-    &["farcall-cli", "shop", "farcall-bench", "farcall-tests"],
+    &["browser", "farcall-cli", "shop", "farcall-bench", "farcall-tests"],
 ];
 
 /// More would be hard to find one's way in.
