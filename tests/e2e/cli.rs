@@ -299,7 +299,7 @@ fn what_was_misspelled_is_named_and_nothing_is_called() {
     let check = |args: &[&str], err: &[&str]| run(&[&["call", address], args].concat()).check(2, &[], err);
     check(
         &["Paymnet.pay", "{}"],
-        &["farcall: there is no service \"Paymnet\", did you mean \"Payment\"?", "services: Payment, Stock, farcall.Meta"],
+        &["farcall: there is no service \"Paymnet\", did you mean \"Payment\"?", "services: Payment, Stock, farcall.Health, farcall.Meta"],
     );
     check(&["org.example.Payment.pay"], &["what other protocols call Payment"]);
     check(&["Pay.pay"], &["there is no service \"Pay\"\n"]);

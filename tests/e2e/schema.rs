@@ -211,7 +211,11 @@ fn the_service_that_describes_has_types_too() {
 #[test]
 fn what_cannot_be_is_said() {
     let (_server, address) = shop();
-    run(&["schema", &address, "Shp"]).check(2, &[], &["there is no service \"Shp\"", "services: org.example.Shop, farcall.Meta"]);
+    run(&["schema", &address, "Shp"]).check(
+        2,
+        &[],
+        &["there is no service \"Shp\"", "services: org.example.Shop, farcall.Health, farcall.Meta"],
+    );
     run(&["schema", &address, "org.example.Shop", "--group", "eu"]).check(2, &[], &["no org.example.Shop in that group"]);
     let two = Server::builder().serve(ShopServer::new(Nothing)).serve(WrongServer::new(Nothing));
     let two = two.listen("tcp://127.0.0.1:0").wait().unwrap();

@@ -75,7 +75,14 @@ fn errors_have_a_status_and_a_form() {
         assert_eq!((panicked.status, &panicked.json()["certainty"]), (500, &json!("maybe_executed")));
 
         let cases: [(&str, &str, &[&str], &str, u16, &str); 13] = [
-            ("POST", "/Paymnt/pay", &["content-type: application/json"], "{}", 404, "services: Payment, Counting, farcall.Meta"),
+            (
+                "POST",
+                "/Paymnt/pay",
+                &["content-type: application/json"],
+                "{}",
+                404,
+                "services: Payment, Counting, farcall.Health, farcall.Meta",
+            ),
             ("POST", "/Payment/pai", &["content-type: application/json"], "{}", 404, "methods: pay, status"),
             ("GET", "/", &[], "", 404, "/Service/method"),
             ("GET", "/Payment;color=red/status", &[], "", 400, "neither `group` nor `version`"),

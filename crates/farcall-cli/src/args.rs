@@ -20,6 +20,7 @@ pub(crate) enum Command {
     Schema(Schema),
     Call(Call),
     Compat(Compat),
+    Health(Health),
     Registry(registry::args::Node),
     Ls(registry::args::Ls),
     Watch(registry::args::Watch),
@@ -83,6 +84,16 @@ pub(crate) enum Arguments {
     Stdin,
 }
 
+/// `farcall health`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Health {
+    pub(crate) address: String,
+    /// Only this one.
+    pub(crate) service: Option<String>,
+    pub(crate) timeout: Duration,
+    pub(crate) access: Access,
+}
+
 /// `farcall compat`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Compat {
@@ -104,7 +115,7 @@ pub(crate) enum First {
     Clients,
 }
 
-const COMMANDS: &[&str] = &["describe", "schema", "call", "compat", "registry", "ls", "watch"];
+const COMMANDS: &[&str] = &["describe", "schema", "call", "compat", "health", "registry", "ls", "watch"];
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -116,6 +127,7 @@ usage:
   farcall schema ADDR [SERVICE]                its types, also as .proto or JSON Schema
   farcall call ADDR SERVICE.METHOD ['JSON']    a call without a stub
   farcall compat OLD NEW [SERVICE]             whether two versions understand each other
+  farcall health ADDR [SERVICE]                whether it is ready for calls
   farcall registry                             a registry, for others to register and be found at
   farcall ls [SERVICE]                         what a registry knows
   farcall watch SERVICE                        what happens to a service at a registry
@@ -215,6 +227,17 @@ options:
   --timeout TIME   to connect, and again for each answer: 500ms, 2s, 1m; default 5s
 ";
 
+const HEALTH: &str = "\
+farcall health ADDR [SERVICE]
+
+Says of every service at ADDR, or only of SERVICE, whether it is ready for calls.
+
+exit code: 0 all of them are; 1 one is not, or there is no connection; 2 wrong usage
+
+options:
+  --timeout TIME  to connect, and again to answer: 500ms, 2s, 1m; default 5s
+";
+
 /// Reads the command line.
 pub(crate) fn parse(mut args: Parser) -> Result<Command, Failure> {
     match next(&mut args)? {
@@ -226,6 +249,7 @@ pub(crate) fn parse(mut args: Parser) -> Result<Command, Failure> {
             "schema" => schema(args),
             "call" => call(args),
             "compat" => compat(args),
+            "health" => health(args),
             "registry" => registry::args::node(args),
             "ls" => registry::args::ls(args),
             "watch" => registry::args::watch(args),
@@ -396,6 +420,29 @@ fn compat(mut args: Parser) -> Result<Command, Failure> {
     match values.next() {
         Some(more) => Err(usage(format!("{more:?} is one too many: {USAGE}"))),
         None => Ok(Command::Compat(Compat { old, new, service, first, timeout, access })),
+    }
+}
+
+fn health(mut args: Parser) -> Result<Command, Failure> {
+    const USAGE: &str = "farcall health ADDR [SERVICE]";
+    let mut options = Health { address: String::new(), service: None, timeout: TIMEOUT, access: Access::default() };
+    let mut values = Vec::new();
+    while let Some(arg) = next(&mut args)? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(HEALTH.to_owned())),
+            Arg::Long("token") => options.access.token(value(&mut args)?),
+            Arg::Long("token-file") => options.access.token_file(&value(&mut args)?)?,
+            Arg::Long("token-in-clear") => options.access.in_clear(),
+            Arg::Long("timeout") => options.timeout = time("--timeout", &mut args)?,
+            Arg::Value(value) => values.push(text(value)?),
+            other => return Err(unknown(&other, &["help", "timeout", "token", "token-file", "token-in-clear"], "farcall health --help")),
+        }
+    }
+    let mut values = values.into_iter();
+    (options.address, options.service) = (address(values.next(), USAGE)?, values.next());
+    match values.next() {
+        Some(more) => Err(usage(format!("{more:?} is one too many: {USAGE}"))),
+        None => Ok(Command::Health(options)),
     }
 }
 

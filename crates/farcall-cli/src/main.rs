@@ -11,6 +11,7 @@ mod describe;
 mod description;
 mod failure;
 mod find;
+mod health;
 mod json;
 mod output;
 mod provider;
@@ -48,6 +49,7 @@ fn run(command: Command) -> Result<Output, Failure> {
         Command::Registry(options) => on_a_runtime(registry::node(options)).map(Output::from),
         Command::Ls(options) => on_a_runtime(registry::ls(options)).map(Output::from),
         Command::Watch(options) => on_a_runtime(registry::watch(options)).map(Output::from),
+        Command::Health(options) => on_a_runtime(health::run(options)),
     }
 }
 

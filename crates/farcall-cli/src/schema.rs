@@ -13,6 +13,8 @@ use crate::{find, provider};
 
 /// The service that describes the others.
 const META: &str = "farcall.Meta";
+/// What the names of built-in services begin with.
+const BUILT_IN: &str = "farcall.";
 
 /// Asks, and writes the answer down.
 pub(crate) async fn run(options: Schema) -> Result<String, Failure> {
@@ -31,7 +33,7 @@ pub(crate) async fn run(options: Schema) -> Result<String, Failure> {
 }
 
 fn only(all: &[ServiceInfo]) -> Result<&str, Failure> {
-    let mut names: Vec<&str> = all.iter().map(|service| service.name.as_str()).filter(|name| *name != META).collect();
+    let mut names: Vec<&str> = all.iter().map(|service| service.name.as_str()).filter(|name| !name.starts_with(BUILT_IN)).collect();
     names.dedup();
     match names.as_slice() {
         [one] => Ok(one),

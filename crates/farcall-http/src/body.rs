@@ -15,6 +15,9 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use crate::events::Events;
 use crate::refusal::Refusal;
 
+/// Bytes of a body that are read although it was refused.
+const MOST_IGNORED: usize = 64 << 10;
+
 /// The body of a response.
 pub(crate) enum Reply {
     Whole(Bytes),
@@ -82,6 +85,20 @@ pub(crate) async fn read(
         }
     }
     Ok((if rest.is_empty() { first } else { rest.freeze() }, held))
+}
+
+/// Reads what nobody asked for, up to a small size.
+pub(crate) async fn ignore(mut body: Incoming, stall: Duration) {
+    let mut room = MOST_IGNORED;
+    let reading = async {
+        while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            room = room.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if room == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(stall, reading).await;
 }
 
 fn too_large(most: usize) -> Refusal {

@@ -5,21 +5,26 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use farcall_core::{Code, CodecId, MethodDescriptor, RpcError, ServiceDescriptor};
-use farcall_rpc::{Dispatch, ForeignCall, ForeignReply, Target};
+use farcall_core::{Code, CodecId, MethodDescriptor, RpcError};
+use farcall_rpc::{Dispatch, ForeignCall, ForeignReply, Held, Peer};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
 use crate::body::{self, Reply};
+use crate::caller::Caller;
 use crate::events::Events;
 use crate::refusal::{self, Refusal};
 use crate::route::{self, MethodPath, Route};
 use crate::serve::Activity;
 use crate::{Config, headers, openapi, query};
 
+/// The arguments of a method without parameters.
+const NOTHING: &[u8] = b"{}";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
@@ -35,12 +40,6 @@ pub(crate) struct Door {
     activity: Activity,
 }
 
-/// A method that was found.
-struct Found<'d> {
-    target: Target,
-    method: &'d MethodDescriptor,
-}
-
 impl Door {
     pub(crate) fn new(config: Arc<Config>, dispatch: Dispatch, activity: Activity) -> Door {
         Door { config, dispatch, activity }
@@ -49,12 +48,18 @@ impl Door {
     /// Answers a request, whatever it is.
     pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
         let _busy = self.activity.begin();
-        let asked = request.headers().clone();
-        let is_preflight = request.method() == Method::OPTIONS && asked.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        let mut response = self.respond(request).await.unwrap_or_else(refused);
+        let (head, body) = request.into_parts();
+        let mut body = Some(body);
+        let responded = self.respond(&head, &mut body).await;
+        if let (Some(body), None) = (body, head.headers.get(EXPECT)) {
+            // What is answered while its rest is on the way is not heard by every client.
+            body::ignore(body, self.config.limits.stall).await;
+        }
+        let mut response = responded.unwrap_or_else(refused);
+        let is_preflight = head.method == Method::OPTIONS && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         match &self.config.cors {
-            Some(cors) if is_preflight => cors.allow_preflight(&asked, response.headers_mut()),
-            Some(cors) => cors.allow(&asked, response.headers_mut()),
+            Some(cors) if is_preflight => cors.allow_preflight(&head.headers, response.headers_mut()),
+            Some(cors) => cors.allow(&head.headers, response.headers_mut()),
             None => {}
         }
         let always = [(CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
@@ -62,70 +67,113 @@ impl Door {
         Ok(response)
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Result<Response<Reply>, Refusal> {
+    async fn respond(&self, head: &Parts, body: &mut Option<Incoming>) -> Result<Response<Reply>, Refusal> {
         let arrived = Instant::now();
-        match route::route(request.uri().path()).map_err(Refusal::bad)? {
-            Route::Server => Ok(options(READ_OR_CALL)),
-            Route::Alive => read_only(&request, || json(StatusCode::OK, "{\"alive\":true}".into())),
-            Route::Ready => read_only(&request, || self.ready()),
+        let path = head.uri.path();
+        let route = route::route(path).map_err(Refusal::bad)?;
+        match route {
+            Route::Alive => return read_only(head, || json(StatusCode::OK, "{\"alive\":true}".into())),
+            Route::Ready => return read_only(head, || self.ready()),
+            // A browser that asks whether it may call does not say for whom.
+            _ if head.method == Method::OPTIONS => return self.options(&route),
+            _ => {}
+        }
+        let caller = Caller { dispatch: &self.dispatch, peer: self.caller(head).await? };
+        match route {
             Route::OpenApi => {
-                let document = openapi::document(self.dispatch.services()).map_err(|e| RpcError::new(Code::Internal, e.to_string()))?;
-                read_only(&request, || json(StatusCode::OK, document.into()))
+                let document = openapi::document(&caller).map_err(|e| RpcError::new(Code::Internal, e.to_string()))?;
+                read_only(head, || json(StatusCode::OK, document.into()))
             }
-            Route::Method(path) => self.call(&path, request, arrived).await,
-            Route::Nothing => {
-                let why = format!("there is nothing at {:?}: call a method as /Service/method; {}", request.uri().path(), self.services());
+            Route::Method(path) => self.call(&path, head, body, caller, arrived).await,
+            _ => {
+                let why = format!("there is nothing at {path:?}: call a method as /Service/method; {}", caller.services());
                 Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unimplemented, why))
             }
         }
     }
 
+    /// What may be done with a path. Where callers are asked who they are it is not said of methods what there is: it
+    /// is not known who wants to know.
+    fn options(&self, route: &Route) -> Result<Response<Reply>, Refusal> {
+        let anybody = Caller { dispatch: &self.dispatch, peer: Arc::clone(self.dispatch.peer()) };
+        Ok(options(match route {
+            Route::OpenApi => READ,
+            Route::Method(path) if !anybody.is_asked() => allowed(anybody.find(path)?.1),
+            _ => READ_OR_CALL,
+        }))
+    }
+
+    /// Who calls, as far as it is shown.
+    async fn caller(&self, head: &Parts) -> Result<Arc<Peer>, Refusal> {
+        let known = self.dispatch.peer();
+        let shown = headers::credentials(&head.headers).map_err(Refusal::bad)?;
+        let identity = self.dispatch.admission().authenticate(&known.facts, shown.as_ref()).await?;
+        let software = headers::software(&head.headers);
+        if identity.is_none() && software.is_none() {
+            return Ok(Arc::clone(known));
+        }
+        let software = software.unwrap_or(&known.software).to_owned();
+        let mut peer = Peer::clone(known);
+        (peer.software, peer.identity) = (software, identity);
+        Ok(Arc::new(peer))
+    }
+
     /// Whether the server takes calls.
     fn ready(&self) -> Response<Reply> {
-        match self.dispatch.is_draining() {
-            false => json(StatusCode::OK, "{\"ready\":true}".into()),
-            true => json(StatusCode::SERVICE_UNAVAILABLE, "{\"ready\":false}".into()),
+        match self.dispatch.readiness().is_ready("") {
+            Some(true) => json(StatusCode::OK, "{\"ready\":true}".into()),
+            _ => json(StatusCode::SERVICE_UNAVAILABLE, "{\"ready\":false}".into()),
         }
     }
 
-    async fn call(&self, path: &MethodPath, request: Request<Incoming>, arrived: Instant) -> Result<Response<Reply>, Refusal> {
-        let Found { target, method } = self.find(path)?;
+    async fn call(
+        &self,
+        path: &MethodPath,
+        head: &Parts,
+        body: &mut Option<Incoming>,
+        caller: Caller<'_>,
+        arrived: Instant,
+    ) -> Result<Response<Reply>, Refusal> {
+        let (target, method) = caller.find(path)?;
         let traits = method.traits;
-        let reads = match *request.method() {
-            Method::OPTIONS => return Ok(options(allowed(method))),
+        let reads = match head.method {
             Method::POST => false,
             Method::GET | Method::HEAD if traits.idempotent && !traits.oneway => true,
-            _ => return Err(not_allowed(request.method(), method)),
+            _ => return Err(not_allowed(&head.method, method)),
         };
-        if traits.result_stream && !headers::takes_events(request.headers().get(ACCEPT)) {
+        if traits.result_stream && !headers::takes_events(head.headers.get(ACCEPT)) {
             let why = "the method answers with a stream, which comes as `text/event-stream`: accept that";
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, Code::InvalidArgument, why));
         }
-        let said = headers::read(request.headers()).map_err(Refusal::bad)?;
+        let said = headers::read(&head.headers).map_err(Refusal::bad)?;
         let expires = said.timeout.or(self.dispatch.limits().default_deadline).and_then(|time| arrived.checked_add(time));
         let mut call = ForeignCall::new(target, CodecId::Json, Bytes::new());
         (call.args, call.held) = match reads {
-            true => (query::arguments(method, request.uri().query().unwrap_or_default()).map_err(Refusal::bad)?.into(), None),
-            false => self.arguments(request, expires).await?,
+            true => (query::arguments(method, head.uri.query().unwrap_or_default()).map_err(Refusal::bad)?.into(), None),
+            false => self.arguments(head, body, expires).await?,
         };
         (call.expires, call.trace, call.key, call.metadata) = (expires, said.trace, said.key, said.metadata);
+        call.peer = Some(caller.peer);
         self.reply(self.dispatch.call(call).await)
     }
 
     /// The arguments in the body of a POST.
-    async fn arguments(&self, request: Request<Incoming>, expires: Option<Instant>) -> Result<(Bytes, Option<farcall_rpc::Held>), Refusal> {
-        if request.uri().query().is_some_and(|query| !query.is_empty()) {
+    async fn arguments(
+        &self,
+        head: &Parts,
+        body: &mut Option<Incoming>,
+        expires: Option<Instant>,
+    ) -> Result<(Bytes, Option<Held>), Refusal> {
+        if head.uri.query().is_some_and(|query| !query.is_empty()) {
             return Err(Refusal::bad("the arguments of a POST are in its body: leave out the query"));
         }
-        let (head, body) = request.into_parts();
-        let is_nothing = body.is_end_stream() && !head.headers.contains_key(CONTENT_TYPE);
-        if !is_nothing && !headers::is_json(&head.headers) {
+        let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
+        if (has_body || head.headers.contains_key(CONTENT_TYPE)) && !headers::is_json(&head.headers) {
             return Err(not_json(&head.headers));
         }
+        let Some(body) = body.take().filter(|_| has_body) else { return Ok((Bytes::from_static(NOTHING), None)) };
         let (args, held) = body::read(body, &self.dispatch, expires, self.config.limits.stall).await?;
-        // Of a method without parameters.
-        let args = if args.is_empty() { Bytes::from_static(b"{}") } else { args };
-        Ok((args, Some(held)))
+        Ok((if args.is_empty() { Bytes::from_static(NOTHING) } else { args }, Some(held)))
     }
 
     fn reply(&self, reply: ForeignReply) -> Result<Response<Reply>, Refusal> {
@@ -139,48 +187,6 @@ impl Door {
                 typed(StatusCode::OK, EVENTS, Reply::Events(Box::new(events)))
             }
         })
-    }
-
-    /// The method that a path names, by its own name or the one that other protocols know it by.
-    fn find(&self, path: &MethodPath) -> Result<Found<'_>, Refusal> {
-        let (place, service) = self.find_service(path)?;
-        let named = |m: &MethodDescriptor| m.name == path.method || m.foreign_name.as_deref() == Some(&path.method);
-        let Some(row) = service.methods.iter().position(named) else {
-            let known: Vec<&str> = service.methods.iter().map(|m| m.name.as_str()).collect();
-            let why = format!("{} has no method {:?}; methods: {}", service.name, path.method, known.join(", "));
-            return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unimplemented, why));
-        };
-        Ok(Found { target: Target { service: place, method: row }, method: &service.methods[row] })
-    }
-
-    fn find_service(&self, path: &MethodPath) -> Result<(usize, &ServiceDescriptor), Refusal> {
-        let named = |s: &ServiceDescriptor| s.name == path.service || s.foreign_name.as_deref() == Some(&path.service);
-        let wanted = |s: &ServiceDescriptor| {
-            path.group.as_ref().is_none_or(|group| *group == s.group) && path.version.as_ref().is_none_or(|version| *version == s.version)
-        };
-        let mut all = self.dispatch.services().enumerate().filter(|(_, s)| named(s) && wanted(s));
-        let (first, second) = (all.next(), all.next());
-        match (first, second) {
-            (Some(only), None) => Ok(only),
-            (None, _) => {
-                let why = format!("there is no service {:?} here; {}", path.service, self.services());
-                Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unimplemented, why))
-            }
-            (Some(first), Some(second)) => {
-                let mut all = [first, second].into_iter().chain(all);
-                let plain = all.find(|(_, s)| s.group.is_empty() && s.version.is_empty());
-                plain.ok_or_else(|| {
-                    let why = format!("{:?} is served more than once: say which in the path; {}", path.service, self.services());
-                    Refusal::bad(why)
-                })
-            }
-        }
-    }
-
-    /// The services there are, for those who look for another.
-    fn services(&self) -> String {
-        let all: Vec<String> = self.dispatch.services().map(route::shown).collect();
-        format!("services: {}", all.join(", "))
     }
 }
 
@@ -207,12 +213,12 @@ fn not_json(headers: &HeaderMap) -> Refusal {
 }
 
 /// Something to be looked at, not called.
-fn read_only(request: &Request<Incoming>, read: impl FnOnce() -> Response<Reply>) -> Result<Response<Reply>, Refusal> {
-    match *request.method() {
+fn read_only(head: &Parts, read: impl FnOnce() -> Response<Reply>) -> Result<Response<Reply>, Refusal> {
+    match head.method {
         Method::GET | Method::HEAD => Ok(read()),
         Method::OPTIONS => Ok(options(READ)),
         _ => {
-            let why = format!("{} is not for {}: use GET", request.method(), request.uri().path());
+            let why = format!("{} is not for {}: use GET", head.method, head.uri.path());
             let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, why);
             Err(Refusal { allow: Some(READ), ..refusal })
         }
@@ -229,6 +235,9 @@ fn refused(refusal: Refusal) -> Response<Reply> {
     let mut response = json(refusal.status, refusal::body(&refusal.error));
     if let Some(allow) = refusal.allow {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    if refusal.status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if matches!(refusal.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use farcall_core::{Metadata, Trace};
+use farcall_core::{Credentials, Metadata, Trace};
 use hyper::HeaderMap;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 
 use crate::percent;
 
@@ -108,6 +108,21 @@ fn metadata_key(name: &HeaderName) -> Option<&str> {
     name.as_str().strip_prefix(METADATA)
 }
 
+/// What the caller shows of itself: `Authorization: Bearer …`. Errors do not repeat it.
+pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, String> {
+    let Some(value) = one(headers, AUTHORIZATION.as_str())? else { return Ok(None) };
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    match scheme.eq_ignore_ascii_case("bearer") {
+        true => Credentials::new("bearer", token.trim()).map(Some).map_err(|e| format!("the header `authorization`: {}", e.message())),
+        false => Err("the header `authorization` must be `Bearer` and a token".to_owned()),
+    }
+}
+
+/// What the caller's program is called.
+pub(crate) fn software(headers: &HeaderMap) -> Option<&str> {
+    headers.get(USER_AGENT).and_then(|value| value.to_str().ok())
+}
+
 /// Whether the body is JSON, as its type says.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
@@ -187,6 +202,18 @@ mod tests {
         for bad in ["", "\"\"", "12345678901234567890123456789012345678901234567890123456789012345"] {
             assert!(key(bad).unwrap_err().contains("1 to 64 characters"), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_token_is_shown_to_nobody() {
+        let shown = |text| credentials(&of(&[("authorization", text)]));
+        let token = shown("bearer  correct horse ").unwrap().unwrap();
+        assert_eq!((token.scheme(), token.secret().expose()), ("bearer", &b"correct horse"[..]));
+        for bad in ["Basic c2VjcmV0", "secret"] {
+            let e = shown(bad).unwrap_err();
+            assert!(e.contains("`Bearer` and a token") && !e.contains("ecret"), "{e}");
+        }
+        assert!(credentials(&HeaderMap::new()).unwrap().is_none());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! `serve` (connections). What it does not do: web pages, compression, cookies, sessions, and streams from a client.
 
 mod body;
+mod caller;
 mod cors;
 mod door;
 mod events;

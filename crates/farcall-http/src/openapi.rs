@@ -6,16 +6,20 @@ use farcall_core::export::{Json, NamedSchemas, SchemaSet};
 use farcall_core::schema::{Field, Kind, Payload, Ty};
 use farcall_core::{CodecError, MethodDescriptor, ServiceDescriptor};
 
+use crate::caller::Caller;
 use crate::headers;
 
-/// The document. Its title names the services that are not built in.
-pub(crate) fn document<'s>(services: impl Iterator<Item = &'s ServiceDescriptor>) -> Result<String, CodecError> {
+/// How callers say who they are.
+const SCHEME: &str = "bearer";
+
+/// What `caller` may call. The title names the services that are not built in.
+pub(crate) fn document(caller: &Caller<'_>) -> Result<String, CodecError> {
     let mut set = SchemaSet::default();
     let mut methods = Vec::new();
     let mut tags = Vec::new();
-    for service in services {
+    for service in caller.visible() {
         tags.push(service);
-        for method in service.methods.iter().filter(|m| !m.traits.args_stream) {
+        for method in caller.methods(service).filter(|m| !m.traits.args_stream) {
             methods.push(Entry { service, method, types: set.add(method)? });
         }
     }
@@ -29,7 +33,7 @@ pub(crate) fn document<'s>(services: impl Iterator<Item = &'s ServiceDescriptor>
         ("info", info),
         ("tags", Json::List(tags.iter().map(tag).collect())),
         ("paths", Json::Object(paths.collect())),
-        ("components", components(&schemas)),
+        ("components", components(&schemas, caller.is_asked())),
     ]);
     Ok(document.to_string())
 }
@@ -82,6 +86,10 @@ impl Entry<'_> {
         }
         members.push(("parameters", Json::List(parameters)));
         members.push(("responses", self.responses(schemas)));
+        if !self.method.roles.is_empty() {
+            let roles = self.method.roles.iter().map(text).collect();
+            members.push(("security", Json::List(vec![object([(SCHEME, Json::List(roles))])])));
+        }
         Json::Object(members.into_iter().map(owned).collect())
     }
 
@@ -163,7 +171,7 @@ fn is_plain(schemas: &NamedSchemas, ty: &Ty) -> bool {
     }
 }
 
-fn components(schemas: &NamedSchemas) -> Json {
+fn components(schemas: &NamedSchemas, asks: bool) -> Json {
     let error = object([
         ("type", text("object")),
         (
@@ -189,7 +197,14 @@ fn components(schemas: &NamedSchemas) -> Json {
         ("Key", header(headers::KEY, "Calls with the same key run once.", string())),
     ]);
     let responses = object([("Error", object([("description", text("The call failed.")), ("content", of_json(error))]))]);
-    object([("schemas", Json::Object(schemas.defs().collect())), ("parameters", parameters), ("responses", responses)])
+    let bearer = object([("type", text("http")), ("scheme", text("bearer"))]);
+    let security = if asks { object([(SCHEME, bearer)]) } else { object([]) };
+    object([
+        ("schemas", Json::Object(schemas.defs().collect())),
+        ("parameters", parameters),
+        ("responses", responses),
+        ("securitySchemes", security),
+    ])
 }
 
 fn of_json(schema: Json) -> Json {

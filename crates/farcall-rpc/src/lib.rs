@@ -22,6 +22,7 @@ mod channel;
 mod connection;
 mod context;
 mod dispatch;
+pub mod health;
 mod hedge;
 mod invoke;
 mod keys;

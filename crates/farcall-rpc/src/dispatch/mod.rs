@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::connection::{Running, Services};
 use crate::context::Peer;
+use crate::health::Readiness;
 use crate::server::Stop;
 pub use items::{ForeignItem, ForeignItems};
 use running::Run;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) services: Arc<Services>,
     pub(crate) limits: Limits,
     pub(crate) running: Arc<Running>,
+    pub(crate) readiness: Readiness,
     pub(crate) stop: watch::Receiver<Stop>,
 }
 
@@ -140,6 +142,11 @@ impl Dispatch {
     /// that caller may make them is looked at here.
     pub fn admission(&self) -> &Admission {
         &self.0.shared.services.admission
+    }
+
+    /// Whether the server says that it is ready for calls.
+    pub fn readiness(&self) -> &Readiness {
+        &self.0.shared.readiness
     }
 
     /// Whether the server takes no new calls any more.

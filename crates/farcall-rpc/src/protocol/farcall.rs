@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::connection::{Driver, Greeting, Inner, Services, establish};
 use crate::context::Peer;
 use crate::dispatch::{Dispatch, Shared};
+use crate::health::Readiness;
 use crate::method::BoxFuture;
 use crate::protocol::{Protocol, Sniff};
 use crate::server::{HalfOpen, Stop, unless_stopped};
@@ -30,9 +31,9 @@ struct Links {
 }
 
 impl Farcall {
-    pub(crate) fn new(services: Arc<Services>, limits: Limits, stop: watch::Receiver<Stop>) -> Farcall {
+    pub(crate) fn new(services: Arc<Services>, limits: Limits, readiness: Readiness, stop: watch::Receiver<Stop>) -> Farcall {
         let half_open = Arc::new(HalfOpen::new(limits.half_open));
-        let shared = Arc::new(Shared { services, limits, running: Arc::default(), stop });
+        let shared = Arc::new(Shared { services, limits, running: Arc::default(), readiness, stop });
         Farcall(Arc::new(Links { shared, connections: Mutex::default(), half_open }))
     }
 
@@ -84,7 +85,7 @@ impl Farcall {
     }
 
     async fn run(self, link: Io, first: BytesMut) {
-        let Shared { services, limits, running, stop } = &*self.0.shared;
+        let Shared { services, limits, running, stop, .. } = &*self.0.shared;
         let farcall_transport::PeerFacts { address, ip, .. } = link.facts();
         // A peer that says nothing must not hold up a drain.
         // Boxed, so that the connection's task does not keep room for it.

@@ -28,6 +28,7 @@ use crate::admission::Admission;
 use crate::announce::Announce;
 use crate::auth::Authenticator;
 use crate::connection::{LINGER, Services, last_words};
+use crate::health::{Checks, HealthServer, Readiness};
 use crate::keys::Record;
 use crate::meta::{DescribeServer, Meta};
 use crate::method::BoxFuture;
@@ -59,6 +60,7 @@ pub struct ServerBuilder {
     announced: Vec<Box<dyn Announce>>,
     limits: Limits,
     threads: Option<usize>,
+    unready: bool,
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: bool,
     describe: Vec<String>,
@@ -145,6 +147,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Starts as not ready, until [`Readiness::set`] says otherwise: a server that must warm up first. It listens and
+    /// answers all the same; `farcall.Health` and `/readyz` say so. Default: ready once it listens.
+    pub fn unready(mut self) -> Self {
+        self.unready = true;
+        self
+    }
+
     /// Listens on a further address.
     pub fn also(mut self, address: impl Into<String>) -> Self {
         self.also.push(address.into());
@@ -181,6 +190,8 @@ impl IntoFuture for Listen {
 }
 
 async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
+    let readiness = Readiness::new(builder.skeletons.iter().map(|s| s.descriptor()), !builder.unready);
+    builder.skeletons.push(Arc::new(HealthServer::new(Checks(readiness.clone()))));
     let meta = Meta::describing(builder.skeletons.iter().map(|s| s.descriptor()));
     builder.skeletons.push(Arc::new(DescribeServer::new(meta)));
     check_names(&builder.skeletons)?;
@@ -207,7 +218,7 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     let services = Arc::new(services);
     let stop = watch::Sender::new(Stop::No);
     let live = watch::Sender::new(0);
-    let farcall = Farcall::new(Arc::clone(&services), builder.limits.clone(), stop.subscribe());
+    let farcall = Farcall::new(Arc::clone(&services), builder.limits.clone(), readiness.clone(), stop.subscribe());
     builder.protocols.insert(0, Arc::new(farcall.clone()));
     let until = || over(stop.subscribe(), live.subscribe(), farcall.clone());
     let threads = Threads::start(builder.threads.unwrap_or_default(), until).await?;
@@ -219,6 +230,7 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
         turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
         handshake: builder.limits.handshake,
         threads,
+        readiness,
         stop,
         live,
     });
@@ -299,6 +311,11 @@ impl Server {
         &self.addresses
     }
 
+    /// Whether it is ready for calls, as those are told who ask; and where to say so.
+    pub fn readiness(&self) -> Readiness {
+        self.core.readiness.clone()
+    }
+
     /// Serves a link that exists already: a child's standard streams, one end of a pipe. Returns at
     /// once. It runs on the caller's runtime, also if the server has [threads](ServerBuilder::threads). What the
     /// server demands of its ports (TLS, so many links of a host) it does not demand of this one.
@@ -355,6 +372,7 @@ impl Server {
     /// told to go elsewhere, running handlers may end within `patience`, also those whose callers are gone. When it returns the port
     /// is free. An error says how many connections were cut off after that time.
     pub async fn drain(self, patience: Duration) -> Result<(), RpcError> {
+        self.core.readiness.drain();
         self.leave(LEAVE.min(patience / 4)).await;
         let core = &self.core;
         core.stop.send_replace(Stop::Drain);
@@ -412,6 +430,7 @@ struct Core {
     turned_away: Arc<Semaphore>,
     handshake: Duration,
     threads: Threads,
+    readiness: Readiness,
     stop: watch::Sender<Stop>,
     /// Links and listeners whose task has not ended.
     live: watch::Sender<usize>,

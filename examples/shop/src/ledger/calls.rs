@@ -35,7 +35,7 @@ impl Link<'_> {
 
 /// Whether these are the audit's own calls. A book cannot hold the call that it is the reply to.
 fn is_audit(method: &str) -> bool {
-    method.ends_with(".ledger") || method.starts_with("farcall.Meta.")
+    method.ends_with(".ledger") || method.starts_with("farcall.")
 }
 
 pub(super) fn check(books: &Books, audit: &mut Audit) {

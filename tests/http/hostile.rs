@@ -1,0 +1,339 @@
+//! Clients that mean harm or are broken: refused by name, within bounds, and nobody else is the worse for it.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use farcall::Limits;
+use farcall::http::{Http, HttpLimits};
+use farcall_tests::{PaymentClient, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::client::{Http1, Opened, open, open_with};
+use crate::support::{run, until};
+
+/// What the server does with these bytes: the statuses of its answers, and whether it hung up.
+async fn answers(opened: &Opened, bytes: &[u8]) -> (Vec<u16>, bool) {
+    let mut http = Http1::connect(&opened.socket).await;
+    http.send(bytes).await;
+    let mut statuses = Vec::new();
+    loop {
+        match tokio::time::timeout(Duration::from_millis(700), http.receive(true)).await {
+            Ok(Some(got)) => statuses.push(got.status),
+            Ok(None) => return (statuses, true),
+            Err(_) => return (statuses, false),
+        }
+    }
+}
+
+/// Bytes of memory that this process has resident.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+fn quick() -> HttpLimits {
+    HttpLimits { idle: Duration::from_millis(300), stall: Duration::from_millis(300), ..HttpLimits::default() }
+}
+
+#[test]
+fn no_request_hides_in_another() {
+    run(async {
+        let opened = open(Http::new()).await;
+        let hidden = "GET /Payment/notes HTTP/1.1\r\nhost: t\r\n\r\n";
+        let post = "POST /Payment/status HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n";
+        // Both lengths: chunks count, and the connection ends with that request, so what follows is never one.
+        let chunked = "transfer-encoding: chunked\r\n";
+        let both = format!("{post}content-length: 4\r\n{chunked}\r\n8\r\n{{\"id\":7}}\r\n0\r\n\r\n{hidden}");
+        assert_eq!(answers(&opened, both.as_bytes()).await, (vec![200], true));
+        let both = format!("{post}{chunked}content-length: 4\r\n\r\n8\r\n{{\"id\":7}}\r\n0\r\n\r\n{hidden}");
+        assert_eq!(answers(&opened, both.as_bytes()).await, (vec![200], true));
+        let refused = [
+            format!("{post}content-length: 8\r\ncontent-length: 9\r\n\r\n{{\"id\":7}}{hidden}"),
+            format!("{post}content-length: 8, 9\r\n\r\n{{\"id\":7}}{hidden}"),
+            format!("{post}content-length: +8\r\n\r\n{{\"id\":7}}{hidden}"),
+            format!("{post}content-length: -1\r\n\r\n{hidden}"),
+            format!("{post}content-length: 99999999999999999999\r\n\r\n{hidden}"),
+            format!("{post}transfer-encoding: chunked, identity\r\n\r\n{hidden}"),
+            format!("{post}transfer-encoding: xchunked\r\n\r\n{hidden}"),
+            format!("{post}transfer-encoding : chunked\r\n\r\n{hidden}"),
+            // A folded line.
+            format!("{post}x-folded: a\r\n b\r\ncontent-length: 8\r\n\r\n{{\"id\":7}}{hidden}"),
+            format!("{post}content-length: 8\r\nx y: z\r\n\r\n{{\"id\":7}}{hidden}"),
+            format!("POST /Payment/status HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"),
+            "GET /Payment/notes HTTP/1.1\r\nhost: t\r\nx: a\0b\r\n\r\n".to_owned(),
+            "GET /Payment/notes HTTP/1.1\r\nhost: t\r\nx: a\rb\r\n\r\n".to_owned(),
+        ];
+        for bytes in refused {
+            let (statuses, closed) = answers(&opened, bytes.as_bytes()).await;
+            assert!(statuses == [400] && closed, "{bytes:?}: {statuses:?}, closed: {closed}");
+        }
+        // Chunks that are none break their own request, and the connection.
+        for chunks in ["zz\r\n", "-1\r\n", "fffffffffffffffff\r\n", "8\r\n{\"id\":7}XX0\r\n\r\n", "8;\n{\"id\":7}\r\n0\r\n\r\n"] {
+            let (statuses, closed) = answers(&opened, format!("{post}{chunked}\r\n{chunks}{hidden}").as_bytes()).await;
+            assert!(statuses == [400] && closed, "{chunks:?}: {statuses:?}, closed: {closed}");
+        }
+        // Bare line feeds end lines, as RFC 9112 allows: the same request for everybody, and only one.
+        let bare = "GET /Payment/status?id=7 HTTP/1.1\nhost: t\nconnection: close\n\n";
+        assert_eq!(answers(&opened, bare.as_bytes()).await, (vec![200], true));
+    });
+}
+
+#[test]
+fn what_is_not_text_is_refused() {
+    run(async {
+        let opened = open(Http::new()).await;
+        let mut cases: Vec<(Vec<u8>, u16)> = Vec::new();
+        let get = |path: &[u8]| [b"GET ", path, b" HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n"].concat();
+        cases.push((get(b"/Payment/\xff\xfe"), 400));
+        cases.push((get(b"/Payment/%ff%fe"), 400));
+        cases.push((get(b"/Payment/status?id=%c3%28"), 400));
+        cases.push((get(b"/Payment/status?%00=1"), 400));
+        cases.push((get(&[b"/Payment/status?", "id=7&".repeat(1000).as_bytes()].concat()), 400));
+        cases.push((get(&[b"/Payment/status?", "&".repeat(5000).as_bytes(), b"id=7"].concat()), 200));
+        cases.push((get(&[b"/", "a/".repeat(5000).as_bytes()].concat()), 404));
+        cases.push((get(&[b"/Payment;", "version=1;".repeat(500).as_bytes(), b"/status"].concat()), 400));
+        let header =
+            |header: &[u8]| [b"GET /Payment/status?id=7 HTTP/1.1\r\nhost: t\r\nconnection: close\r\n", header, b"\r\n\r\n"].concat();
+        cases.push((header(b"farcall-meta-a: \xff"), 400));
+        cases.push((header(b"farcall-timeout-ms: \xff"), 400));
+        cases.push((header(b"idempotency-key: \xff"), 400));
+        cases.push((header(b"traceparent: \xff"), 200));
+        cases.push((header(b"user-agent: \xff"), 200));
+        let body = |body: &[u8]| {
+            let head = format!(
+                "POST /Payment/note HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            [head.as_bytes(), body].concat()
+        };
+        cases.push((body(b"{\"text\":\"\xff\"}"), 400));
+        cases.push((body(b"\xef\xbb\xbf{}"), 400));
+        cases.push((body(b"{\"text\":\"a\"} x"), 400));
+        cases.push((body(&[b"{\"text\":", "[".repeat(100_000).as_bytes()].concat()), 400));
+        cases.push((body(&[b"{\"x\":", "{\"x\":".repeat(100_000).as_bytes()].concat()), 400));
+        for (bytes, status) in cases {
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned();
+            assert_eq!(answers(&opened, &bytes).await, (vec![status], true), "{shown}");
+        }
+    });
+}
+
+#[test]
+fn heads_have_a_size_a_number_and_a_time() {
+    run(async {
+        let opened = open(Http::new().limits(quick())).await;
+        let many: String = (0..101).map(|n| format!("x-{n}: y\r\n")).collect();
+        assert_eq!(answers(&opened, format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes()).await, (vec![431], true));
+        let large = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(40_000));
+        assert_eq!(answers(&opened, large.as_bytes()).await, (vec![431], true));
+        let endless = format!("GET /{}", "y".repeat(200_000));
+        let (statuses, closed) = answers(&opened, endless.as_bytes()).await;
+        assert!(closed && matches!(statuses[..], [414 | 431]), "{statuses:?}");
+        // A head that never ends, a body that never ends, a client that says nothing more: all given up.
+        let (statuses, closed) = answers(&opened, b"GET / HTTP/1.1\r\nx: ").await;
+        assert!(closed, "{statuses:?}");
+        let post = "POST /Payment/status HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\r\n{\"i";
+        assert_eq!(answers(&opened, post.as_bytes()).await, (vec![408], true));
+        let kept = "GET /Payment/status?id=7 HTTP/1.1\r\nhost: t\r\n\r\n";
+        assert_eq!(answers(&opened, kept.as_bytes()).await, (vec![200], true));
+        let slow = open_with(Http::new(), Limits { handshake: Duration::from_millis(100), ..Limits::default() }).await;
+        assert_eq!(answers(&slow, b"GE").await.0, [0_u16; 0]);
+    });
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up() {
+    run(async {
+        let opened = open(Http::new().limits(quick())).await;
+        let mut link = TcpStream::connect(&opened.socket).await.unwrap();
+        link.write_all(b"GET /Counting/count?to=100000000 HTTP/1.1\r\nhost: t\r\n\r\n").await.unwrap();
+        let before = resident();
+        // It is held back, and then cut off: the server needs it no more for a drain.
+        tokio::time::timeout(Duration::from_secs(5), opened.server.drain(Duration::from_secs(5))).await.unwrap().unwrap();
+        assert!(resident().saturating_sub(before) < 16 << 20, "what it does not take is not kept");
+        drop(link);
+    });
+}
+
+/// farcall's own callers, for as long as something else goes on beside them.
+async fn beside<T>(opened: &Opened, attack: impl Future<Output = T>) -> T {
+    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let client = PaymentClient::connect(opened.server.address()).await.unwrap();
+    let load = tokio::spawn({
+        let (stop, calls) = (stop.clone(), calls.clone());
+        async move {
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(client.status(7).await.unwrap(), Status::Paid { cents: 250 });
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let result = attack.await;
+    // None failed, and they went on.
+    let before = calls.load(Ordering::Relaxed);
+    until("calls go on", || calls.load(Ordering::Relaxed) > before + 10).await;
+    stop.store(true, Ordering::Relaxed);
+    load.await.unwrap();
+    result
+}
+
+#[test]
+fn crowds_of_slow_clients_do_not_matter_to_others() {
+    run(async {
+        let opened = open(Http::new().limits(HttpLimits { idle: Duration::from_millis(500), ..quick() })).await;
+        let before = resident();
+        beside(&opened, async {
+            let mut crowd = Vec::new();
+            for n in 0..300 {
+                let mut link = TcpStream::connect(&opened.socket).await.unwrap();
+                let start: &[u8] = match n % 4 {
+                    0 => b"GET / HTTP/1.1\r\nx-slow: ",
+                    1 => b"POST /Payment/echo HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 10000000\r\n\r\n{",
+                    2 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                    _ => b"GET /Counting/count?to=1000000000 HTTP/1.1\r\nhost: t\r\n\r\n",
+                };
+                link.write_all(start).await.unwrap();
+                crowd.push(link);
+            }
+            // All are given up without a word from us, the last of them by now.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let idle = crowd.iter().filter(|link| matches!(link.try_read(&mut [0; 64]), Err(e) if e.kind() == ErrorKind::WouldBlock));
+            assert_eq!(idle.count(), 0, "links that nobody gave up");
+        })
+        .await;
+        assert!(resident().saturating_sub(before) < 96 << 20, "{} MiB", (resident() - before) >> 20);
+    });
+}
+
+/// An HTTP/2 connection of which only the bytes are made here.
+struct Http2(TcpStream);
+
+impl Http2 {
+    async fn connect(socket: &str) -> Http2 {
+        let mut link = TcpStream::connect(socket).await.unwrap();
+        link.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut http = Http2(link);
+        http.frame(4, 0, 0, &[]).await;
+        http
+    }
+
+    /// Says whether the server still listens.
+    async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
+        let length = payload.len() as u32;
+        let mut frame = length.to_be_bytes()[1..].to_vec();
+        frame.extend_from_slice(&[kind, flags]);
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.0.write_all(&frame).await.is_ok()
+    }
+
+    /// Until the server hangs up: all that it says.
+    async fn rest(mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut piece = vec![0; 16 << 10];
+        while let Ok(Ok(n @ 1..)) = tokio::time::timeout(Duration::from_secs(5), self.0.read(&mut piece)).await {
+            all.extend_from_slice(&piece[..n]);
+        }
+        all
+    }
+}
+
+/// `GET /Counting/silent`-like heads: method GET, scheme http, a literal path.
+fn head(path: &str) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86, 0x04, path.len() as u8];
+    block.extend_from_slice(path.as_bytes());
+    block
+}
+
+fn has_goaway(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while rest.len() >= 9 {
+        let length = u32::from_be_bytes([0, rest[0], rest[1], rest[2]]) as usize;
+        if rest[3] == 7 {
+            return true;
+        }
+        rest = rest.get(9 + length..).unwrap_or_default();
+    }
+    false
+}
+
+#[test]
+fn floods_of_http2_frames_end_their_connection_only() {
+    run(async {
+        let opened = open(Http::new()).await;
+        let before = resident();
+        beside(&opened, async {
+            // Streams that are reset as soon as they are opened.
+            let mut http = Http2::connect(&opened.socket).await;
+            for n in 0..20_000_u32 {
+                let stream = 2 * n + 1;
+                let open = http.frame(1, 0x4, stream, &head("/Counting/mirror?text=x")).await;
+                if !open || !http.frame(3, 0, stream, &8_u32.to_be_bytes()).await {
+                    break;
+                }
+            }
+            assert!(has_goaway(&http.rest().await), "rapid reset");
+            // A head that goes on and on.
+            let mut http = Http2::connect(&opened.socket).await;
+            http.frame(1, 0, 1, &head("/x")).await;
+            for _ in 0..20_000 {
+                // A header that is not indexed, of 4 KiB.
+                let header = [&[0x00, 0x01, b'a', 0x7f, 0x81, 0x1f][..], &[b'b'; 4096]].concat();
+                if !http.frame(9, 0, 1, &header).await {
+                    break;
+                }
+            }
+            assert!(has_goaway(&http.rest().await), "continuation flood");
+            // Settings and pings that ask for answers which are not read.
+            let mut http = Http2::connect(&opened.socket).await;
+            for _ in 0..100_000 {
+                let written = tokio::time::timeout(Duration::from_millis(200), http.frame(6, 0, 0, &[0; 8])).await;
+                if !matches!(written, Ok(true)) {
+                    break;
+                }
+            }
+            drop(http);
+            // As many streams as there are numbers: most are refused, each by itself.
+            let mut http = Http2::connect(&opened.socket).await;
+            for n in 0..2_000_u32 {
+                if !http.frame(1, 0x4, 2 * n + 1, &head("/Payment/slow")).await {
+                    break;
+                }
+            }
+            drop(http);
+        })
+        .await;
+        assert!(resident().saturating_sub(before) < 64 << 20, "{} MiB", (resident() - before) >> 20);
+    });
+}
+
+#[test]
+fn what_a_connection_holds_is_bounded() {
+    run(async {
+        let limits = Limits { body: 1 << 20, held: 1 << 20, ..Limits::default() };
+        let opened = open_with(Http::new(), limits).await;
+        // Two bodies on one HTTP/2 connection, neither whole, together above the limit.
+        let mut http = Http2::connect(&opened.socket).await;
+        let mut block = vec![0x83, 0x86, 0x04, 13];
+        block.extend_from_slice(b"/Payment/echo");
+        block.extend_from_slice(&[0x0f, 0x10, 16]);
+        block.extend_from_slice(b"application/json");
+        for stream in [1, 3, 5] {
+            http.frame(1, 0x4, stream, &block).await;
+        }
+        // Within the window of the connection, 1 MiB, and of each stream, 64 KiB, which grows as it is read.
+        for round in 0..40 {
+            for stream in [1, 3, 5] {
+                http.frame(0, 0, stream, &[b'x'; 12 << 10]).await;
+            }
+            if round % 4 == 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        let said = String::from_utf8_lossy(&http.rest().await).into_owned();
+        assert!(said.contains("`held`"), "{said}");
+    });
+}
