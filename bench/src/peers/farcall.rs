@@ -22,7 +22,7 @@ pub(crate) trait Echo {
 }
 
 #[derive(Default)]
-struct Provider {
+pub(crate) struct Provider {
     /// Of the length that was asked for first.
     block: OnceLock<Bytes>,
 }

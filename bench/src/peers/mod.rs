@@ -11,6 +11,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 mod farcall;
+#[cfg(feature = "http-door")]
+mod http;
 mod raw;
 mod raw_spin;
 mod raw_stream;
@@ -24,6 +26,10 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::streaming::<raw::Raw>(),
     Entry::of::<raw_spin::RawSpin>(),
     Entry::mixed::<farcall::Farcall>(),
+    #[cfg(feature = "http-door")]
+    Entry::of::<http::Http1>(),
+    #[cfg(feature = "http-door")]
+    Entry::of::<http::Http2>(),
     #[cfg(feature = "tarpc")]
     Entry::of::<tarpc::Tarpc>(),
     #[cfg(feature = "tonic")]

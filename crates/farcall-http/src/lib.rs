@@ -29,6 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use farcall_core::RpcError;
 use farcall_rpc::{Dispatch, Io, Protocol, Sniff};
 
 pub use cors::Cors;
@@ -83,6 +84,13 @@ impl Protocol for Http {
 
     fn sniff(&self, first: &[u8]) -> Sniff {
         serve::sniff(first)
+    }
+
+    fn refusal(&self, error: &RpcError) -> Vec<u8> {
+        let (status, body) = (refusal::status(error.code()), refusal::body(error));
+        let head =
+            format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        [head.as_bytes(), &body].concat()
     }
 
     fn serve(&self, link: Io, first: BytesMut, dispatch: Dispatch) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
