@@ -26,15 +26,16 @@ fn page() -> Vec<(String, Vec<String>)> {
 fn every_limit_is_on_the_page_and_has_a_test() {
     let page = page();
     // Derived, so that a new field cannot be forgotten.
-    let shown = format!("{:?}", Limits::default());
+    let shown = format!("{:?} {:?}", Limits::default(), farcall::http::HttpLimits::default());
     let mut fields: Vec<&str> = shown.split(['{', ',', '}']).filter_map(|part| part.split_once(':')).map(|(name, _)| name.trim()).collect();
     fields.sort_unstable();
     let mut named: Vec<&str> = page.iter().map(|(name, _)| name.as_str()).filter(|name| fields.contains(name)).collect();
     named.sort_unstable();
-    assert_eq!(named, fields, "docs/limits.md must have one row for each field of Limits");
+    assert_eq!(named, fields, "docs/limits.md must have one row for each field of Limits and of HttpLimits");
     let mut sources = String::new();
     for folder in [
         "/e2e",
+        "/http",
         "/../crates/farcall-core/tests",
         "/../crates/farcall-core/src",
         "/../crates/farcall-wire/src",

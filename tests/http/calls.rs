@@ -52,6 +52,9 @@ fn a_get_is_a_call_of_an_idempotent_method() {
     });
 }
 
+/// Method, path, headers, body; status, part of the message.
+type Case<'a> = (&'a str, &'a str, &'a [&'a str], &'a str, u16, &'a str);
+
 #[test]
 fn errors_have_a_status_and_a_form() {
     run(async {
@@ -74,7 +77,7 @@ fn errors_have_a_status_and_a_form() {
         let panicked = http.post("/Payment/panics", r#"{"text":"oh"}"#).await;
         assert_eq!((panicked.status, &panicked.json()["certainty"]), (500, &json!("maybe_executed")));
 
-        let cases: [(&str, &str, &[&str], &str, u16, &str); 13] = [
+        let cases: [Case<'_>; 13] = [
             (
                 "POST",
                 "/Paymnt/pay",
