@@ -430,12 +430,13 @@ fn health(mut args: Parser) -> Result<Command, Failure> {
     while let Some(arg) = next(&mut args)? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(HEALTH.to_owned())),
-            Arg::Long("token") => options.access.token(value(&mut args)?),
-            Arg::Long("token-file") => options.access.token_file(&value(&mut args)?)?,
-            Arg::Long("token-in-clear") => options.access.in_clear(),
+            Arg::Long(name) if Access::takes(name) => {
+                let name = name.to_owned();
+                options.access.take(&name, || value(&mut args))?;
+            }
             Arg::Long("timeout") => options.timeout = time("--timeout", &mut args)?,
             Arg::Value(value) => values.push(text(value)?),
-            other => return Err(unknown(&other, &["help", "timeout", "token", "token-file", "token-in-clear"], "farcall health --help")),
+            other => return Err(unknown(&other, &with_access(&["help", "timeout"]), "farcall health --help")),
         }
     }
     let mut values = values.into_iter();

@@ -13,7 +13,7 @@ use crate::text::plain;
 pub(crate) async fn run(options: Health) -> Result<Output, Failure> {
     let Health { address, service, timeout, access } = options;
     let connect = HealthClient::connect(address).limits(Limits { handshake: timeout, ..Limits::default() });
-    let health = access.show(connect).await?;
+    let health = access.show(connect)?.await?;
     let all = health.all().deadline(timeout).await?;
     let chosen: Vec<_> = all.iter().filter(|(name, _)| service.as_ref().is_none_or(|wanted| wanted == name)).collect();
     if let (Some(wanted), true) = (&service, chosen.is_empty()) {
