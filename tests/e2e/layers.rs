@@ -180,6 +180,8 @@ fn users_compile_nothing_unseen() {
     assert!(nothing_unseen("", &[THIRD_PARTY]).is_empty());
     assert!(nothing_unseen("tls", &[THIRD_PARTY, WITH_TLS]).is_empty());
     assert!(nothing_unseen("system-roots", &[THIRD_PARTY, WITH_TLS, &["openssl-probe", "rustls-native-certs"]]).is_empty());
+    let with_tracing = ["once_cell", "tracing", "tracing-core"];
+    assert!(nothing_unseen("tracing,testing", &[THIRD_PARTY, &with_tracing]).is_empty());
     // ring still takes the older one.
     assert_eq!(nothing_unseen("quic", &[THIRD_PARTY, WITH_TLS, WITH_QUIC]), ["getrandom"]);
 }

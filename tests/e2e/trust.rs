@@ -419,6 +419,12 @@ fn beyond_this_machine_a_server_must_say_whom_it_serves() {
         for address in ["tcp://127.0.0.1:0", "tcp://[::1]:0", "mem:trusted"] {
             server().listen(address).await.unwrap();
         }
+        let warned = async |address: &str| {
+            let notes = Arc::new(Notes::default());
+            server().authenticate(tokens()).observe(notes.clone()).listen(address).await.unwrap();
+            notes.0.lock().unwrap().contains("without TLS")
+        };
+        assert!(warned("tcp://0.0.0.0:0").await && !warned("tcp://127.0.0.1:0").await);
     });
 }
 
@@ -591,6 +597,9 @@ struct Notes(std::sync::Mutex<String>);
 impl farcall::Observer for Notes {
     fn ended(&self, outcome: &farcall::Outcome<'_>) {
         self.0.lock().unwrap().push_str(&format!("{outcome:?}\n"));
+    }
+    fn warned(&self, warning: &str) {
+        self.0.lock().unwrap().push_str(warning);
     }
     fn refused(&self, peer: &str, error: &RpcError) {
         self.0.lock().unwrap().push_str(&format!("refused {peer}: {error} {error:?}\n"));

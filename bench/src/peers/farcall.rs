@@ -5,7 +5,8 @@ use crate::config::{Addr, ClientConfig, Payload, ServerConfig};
 use crate::delay::{self, Delay};
 use crate::flow::Meter;
 use crate::order::Order;
-use ::farcall::{Limits, Reply, Server, Streaming};
+use ::farcall::intercept::{AdaptiveLimit, ConcurrencyLimit, RateLimit};
+use ::farcall::{Limits, Reply, Server, ServerBuilder, Streaming};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
@@ -74,25 +75,52 @@ impl Peer for Farcall {
     type Caller = Client;
 
     async fn serve(config: ServerConfig) -> Result<()> {
-        // As many connections as the idle ones are, and room for the large reply, without which small calls would wait for it:
-        // these limits alone are not the default ones, and cost nothing.
-        let limits = Limits { connections: 1 << 16, held: 2 * company::LARGE, ..Limits::default() };
-        // One host makes them all.
-        let limits = Limits { connections_per_host: limits.connections, half_open: limits.connections, ..limits };
-        #[cfg_attr(not(feature = "secure"), expect(unused_mut))]
-        let mut server = Server::builder().serve(EchoServer::new(Provider::default())).limits(limits);
-        #[cfg(feature = "secure")]
-        if matches!(config.addr, Addr::Secure(_)) {
-            server = server.tls(&crate::certificates::server()?);
-        }
-        let server = server.listen(address(&config.addr)).await?;
-        config.announce(server.address().to_string().trim_start_matches("tcp://"))?;
-        std::future::pending().await
+        serve(config, Server::builder()).await
     }
 
     async fn connect(config: ClientConfig) -> Result<Client> {
         Client::connect(config, Limits::default()).await
     }
+}
+
+/// The same with interceptors, to see what they cost.
+pub(crate) struct Intercepted;
+
+impl Peer for Intercepted {
+    const NAME: &'static str = "intercepted";
+    const ABOUT: &'static str = "farcall with three interceptors around the handler: a rate, calls at a time, an adaptive limit";
+    const UNIX: bool = true;
+    type Caller = Client;
+
+    async fn serve(config: ServerConfig) -> Result<()> {
+        // Limits that nobody reaches.
+        let server = Server::builder()
+            .intercept(RateLimit::per_caller(1e9, u32::MAX))
+            .intercept(ConcurrencyLimit::per_caller(usize::MAX))
+            .intercept(AdaptiveLimit::between(1 << 20, 1 << 20));
+        serve(config, server).await
+    }
+
+    async fn connect(config: ClientConfig) -> Result<Client> {
+        Client::connect(config, Limits::default()).await
+    }
+}
+
+async fn serve(config: ServerConfig, server: ServerBuilder) -> Result<()> {
+    // As many connections as the idle ones are, and room for the large reply, without which small calls would wait for it:
+    // these limits alone are not the default ones, and cost nothing.
+    let limits = Limits { connections: 1 << 16, held: 2 * company::LARGE, ..Limits::default() };
+    // One host makes them all.
+    let limits = Limits { connections_per_host: limits.connections, half_open: limits.connections, ..limits };
+    #[cfg_attr(not(feature = "secure"), expect(unused_mut))]
+    let mut server = server.serve(EchoServer::new(Provider::default())).limits(limits);
+    #[cfg(feature = "secure")]
+    if matches!(config.addr, Addr::Secure(_)) {
+        server = server.tls(&crate::certificates::server()?);
+    }
+    let server = server.listen(address(&config.addr)).await?;
+    config.announce(server.address().to_string().trim_start_matches("tcp://"))?;
+    std::future::pending().await
 }
 
 impl StreamPeer for Farcall {

@@ -26,6 +26,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::streaming::<raw::Raw>(),
     Entry::of::<raw_spin::RawSpin>(),
     Entry::mixed::<farcall::Farcall>(),
+    Entry::of::<farcall::Intercepted>(),
     #[cfg(feature = "http-door")]
     Entry::of::<http::Http1>(),
     #[cfg(feature = "http-door")]

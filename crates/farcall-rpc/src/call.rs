@@ -16,9 +16,10 @@ use tokio::time::Sleep;
 
 use crate::channel::{Channel, Place, Wish};
 use crate::connection::{Bound, Connection, RoomPlace, Started};
-use crate::context::{Scoped, inherited};
+use crate::context::{Peer, Scoped, inherited};
+use crate::intercept::{Around, Chain, Changed, Ends, Service};
 use crate::keys::{Attempt, Key};
-use crate::method::{Form, ItemShapes, Method, Unformed, Upload, args_shape, error_shape, result_shape};
+use crate::method::{BoxFuture, Form, ItemShapes, Method, Unformed, Upload, args_shape, error_shape, result_shape};
 use crate::observer::{Ended, Outcome, Side};
 use crate::stream::{Pump, Received};
 use crate::{runtime, scratch};
@@ -49,7 +50,19 @@ pub struct Call<M: Method> {
     deadline: Deadline,
     extra: Option<Box<Extra>>,
     started: Option<Instant>,
+    /// The interceptors that it is inside of.
+    inside: Inside,
     state: State<M>,
+}
+
+/// How far in a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Inside {
+    Nothing,
+    /// Of those around calls: it is an attempt.
+    Calls,
+    /// Of all.
+    All,
 }
 
 #[derive(Clone, Copy)]
@@ -71,6 +84,8 @@ struct Extra {
     invalid: Option<RpcError>,
     /// Chosen beforehand.
     connection: Option<Arc<Connection>>,
+    /// Whom the end of its stream of results is told.
+    ends: Option<Box<Ends>>,
 }
 
 impl Extra {
@@ -86,6 +101,8 @@ enum State<M: Method> {
     Waiting(Box<Waiting>),
     Flying(Arc<Connection>, CallId),
     Local(Pin<Box<Local<M>>>),
+    /// Inside of interceptors.
+    Around(Intercepted<M>),
     Over,
 }
 
@@ -103,6 +120,16 @@ struct Waiting {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+impl Waiting {
+    /// Read back from what will be sent.
+    fn options(&self) -> Result<CallOptions, RpcError> {
+        match self.options.is_empty() {
+            true => Ok(CallOptions::default()),
+            false => CallOptions::take(&mut Bytes::copy_from_slice(&self.options), usize::MAX),
+        }
+    }
+}
+
 // Nothing in it is ever pinned in place.
 impl<M: Method> Unpin for Call<M> {}
 
@@ -111,7 +138,8 @@ impl<M: Method> Call<M> {
     #[doc(hidden)]
     #[inline]
     pub fn new(channel: Channel, args: M::Args, up: M::Up) -> Call<M> {
-        Call { channel, args: Some(args), up: Some(up), deadline: Deadline::Default, extra: None, started: None, state: State::New }
+        let inside = Inside::Nothing;
+        Call { channel, args: Some(args), up: Some(up), deadline: Deadline::Default, extra: None, started: None, inside, state: State::New }
     }
 
     /// Gives up after `time`. The default is the channel's, 10 s; a call made by a handler never
@@ -188,11 +216,11 @@ impl<M: Method> Call<M> {
             }
             let State::Flying(connection, id) = &self.state else { return (Poll::Pending, None) };
             let Some(overdue) = connection.expires(*id).map(|at| at + GRACE) else { return (Poll::Pending, None) };
-            if Instant::now() < overdue {
+            if crate::time::now() < overdue {
                 return (Poll::Pending, Some(overdue));
             }
             connection.expire();
-            (Pin::new(&mut *self).poll(cx), Some(Instant::now() + GRACE))
+            (Pin::new(&mut *self).poll(cx), Some(crate::time::now() + GRACE))
         })
     }
 
@@ -234,6 +262,16 @@ impl<M: Method> Call<M> {
         }
     }
 
+    /// Whether interceptors around calls are still to come.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.inside == Inside::Nothing && matches!(self.state, State::New) && self.channel.around_calls().is_some()
+    }
+
+    /// They stand around what holds it.
+    pub(crate) fn is_inside_calls(&mut self) {
+        self.inside = Inside::Calls;
+    }
+
     pub(crate) fn channel(&self) -> &Channel {
         &self.channel
     }
@@ -264,7 +302,7 @@ impl<M: Method> Call<M> {
             codec::encode_into(codec, &args, args_shape::<M>, &mut body).map_err(unencodable)?;
         }
         let body = Bytes::from(body);
-        let since = Instant::now();
+        let since = crate::time::now();
         let waiting = || {
             State::Waiting(Box::new(Waiting {
                 body: body.clone(),
@@ -287,6 +325,7 @@ impl<M: Method> Call<M> {
             deadline: self.deadline,
             extra,
             started: None,
+            inside: self.inside,
             state: waiting(),
         }))
     }
@@ -317,7 +356,7 @@ impl<M: Method> Call<M> {
             );
         }
         let Some(at) = inherited else { return Ok(own) };
-        let left = at.saturating_duration_since(Instant::now());
+        let left = at.saturating_duration_since(crate::time::now());
         if left.is_zero() {
             let why = "the deadline of the call being handled passed before this call was made";
             return Err(RpcError::not_sent(Code::DeadlineExceeded, why).with_stage(Stage::ClientQueue));
@@ -332,7 +371,7 @@ impl<M: Method> Call<M> {
             return Err(RpcError::not_sent(Code::Internal, "this call has been made before"));
         };
         if !self.channel.observers().is_empty() {
-            self.started = Some(Instant::now());
+            self.started = Some(crate::time::now());
         }
         let (expires, trace) = inherited();
         let deadline = self.time_left(expires)?;
@@ -365,8 +404,17 @@ impl<M: Method> Call<M> {
         if let Ok(Queued::NotYet | Queued::Gone) = started {
             let body = large.unwrap_or_else(|| Bytes::copy_from_slice(&buffer));
             let (place, full, but, timer) = (None, None, None, None);
-            self.state =
-                State::Waiting(Box::new(Waiting { body, options, place, room: None, full, but, since: Instant::now(), deadline, timer }));
+            self.state = State::Waiting(Box::new(Waiting {
+                body,
+                options,
+                place,
+                room: None,
+                full,
+                but,
+                since: crate::time::now(),
+                deadline,
+                timer,
+            }));
         }
         scratch::give(buffer);
         match started? {
@@ -474,12 +522,12 @@ impl<M: Method> Call<M> {
             return Err(RpcError::new(Code::Internal, "this call has ended before"));
         };
         if self.started.is_none() && !self.channel.observers().is_empty() {
-            self.started = Some(Instant::now());
+            self.started = Some(crate::time::now());
         }
-        let within = waiting.deadline.map(|d| d.saturating_sub(waiting.since.elapsed()));
+        let within = waiting.deadline.map(|d| d.saturating_sub(crate::time::since(waiting.since)));
         let connection = self.channel.poll_connection(Wish { within, but: waiting.but }, &mut waiting.place, cx);
         if let Some(deadline) = waiting.deadline {
-            let left = deadline.saturating_sub(waiting.since.elapsed());
+            let left = deadline.saturating_sub(crate::time::since(waiting.since));
             let timer = waiting.timer.get_or_insert_with(|| sleep(left));
             if timer.as_mut().poll(cx).is_ready() {
                 let (stage, what) = match connection {
@@ -497,7 +545,7 @@ impl<M: Method> Call<M> {
                 return Ok(None);
             }
         };
-        let left = waiting.deadline.map(|d| to_ms(d.saturating_sub(waiting.since.elapsed())));
+        let left = waiting.deadline.map(|d| to_ms(d.saturating_sub(crate::time::since(waiting.since))));
         let start = start::<M>(left, &waiting.options, Body::Segment(waiting.body.clone()));
         let mut room = waiting.room.filter(|_| waiting.full.as_ref().is_some_and(|full| Arc::ptr_eq(full, &connection)));
         waiting.full = Some(Arc::clone(&connection));
@@ -517,7 +565,7 @@ impl<M: Method> Call<M> {
             return Err(RpcError::not_sent(Code::Internal, "not a local channel"));
         };
         let mut context =
-            crate::Context { expires: deadline.and_then(|d| Instant::now().checked_add(d)), trace: inherited, ..Default::default() };
+            crate::Context { expires: deadline.and_then(|d| crate::time::now().checked_add(d)), trace: inherited, ..Default::default() };
         if let Some(extra) = &mut self.extra {
             if let Some(e) = extra.invalid.take() {
                 return Err(e);
@@ -540,7 +588,7 @@ impl<M: Method> Call<M> {
         Ok(())
     }
 
-    fn decode(&self, answer: Answer, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
+    fn decode(&mut self, answer: Answer, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
         let undecodable = |what: &str, e| {
             let why = format!("the {what} cannot be decoded: {e}");
             Err(RpcError::new(Code::Internal, why).with_stage(Stage::Result).with_method(name::<M>()).into())
@@ -562,10 +610,12 @@ impl<M: Method> Call<M> {
 
     /// The result is a stream.
     #[cold]
-    fn receive(&self, at: Receiver, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
+    fn receive(&mut self, at: Receiver, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
+        let ends = self.extra.as_mut().and_then(|extra| extra.ends.take()).map(Ends::begin);
         let stream = connection.and_then(|connection| {
             let (inner, codec) = (Arc::clone(&connection.inner), self.codec_id());
-            let received = Received { inner, connection: Some(connection), at, taken: VecDeque::new(), codec, method: name::<M>() };
+            let method = name::<M>();
+            let received = Received { inner, connection: Some(connection), at, taken: VecDeque::new(), codec, method, ends };
             M::Form::incoming(received, ItemShapes::of_result::<M>())
         });
         stream.ok_or_else(|| RpcError::new(Code::Internal, "a stream came back for a method that has none").with_method(name::<M>()).into())
@@ -580,7 +630,7 @@ impl<M: Method> Call<M> {
             service: &service.name,
             method: service.methods.get(M::INDEX as usize).map_or("", |m| &m.name),
             peer,
-            elapsed: started.elapsed(),
+            elapsed: crate::time::since(started),
             ended,
         };
         self.channel.observers().iter().for_each(|o| o.ended(&outcome));
@@ -600,6 +650,82 @@ impl<M: Method> Call<M> {
             Answer::Failed(e) => Answer::Failed(key.settle(e)),
             answered => answered,
         }
+    }
+
+    /// Goes inside of the next interceptors, if there are some around it.
+    #[inline]
+    fn go_inside(&mut self) {
+        let (calls, attempts) = (self.channel.around_calls().is_some(), self.channel.around_attempts().is_some());
+        match self.inside {
+            Inside::Nothing if calls => self.enter_chain(Inside::Calls),
+            Inside::Nothing | Inside::Calls if attempts => self.enter_chain(Inside::All),
+            _ => self.inside = Inside::All,
+        }
+    }
+
+    #[cold]
+    fn enter_chain(&mut self, inside: Inside) {
+        self.inside = Inside::All;
+        // What is wrong with it already is found out again, without them.
+        let Ok(context) = self.as_intercepted() else { return };
+        if !self.channel.observers().is_empty() {
+            self.started = Some(crate::time::now());
+        }
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let (args, up, extra) = (self.args.take(), self.up.take(), self.extra.take());
+        let call = Call { channel: self.channel.clone(), args, up, deadline: self.deadline, extra, started: None, inside, state };
+        self.state = State::Around(match inside {
+            Inside::Calls => around_call::<M, _>(&self.channel, context, call),
+            _ => Box::pin(around_attempt(self.channel.clone(), context, call)),
+        });
+    }
+
+    /// What interceptors see of it.
+    pub(crate) fn as_intercepted(&self) -> Result<crate::Context, RpcError> {
+        let (expires, trace) = inherited();
+        let (metadata, trace, time) = match (&self.state, &self.extra) {
+            (State::Waiting(waiting), _) => {
+                let options = waiting.options()?;
+                let time = waiting.deadline.map(|d| d.saturating_sub(crate::time::since(waiting.since)));
+                (options.metadata, options.trace, time)
+            }
+            (_, Some(extra)) => (Some(extra.metadata.clone()), extra.trace.or(trace), self.time_left(expires)?),
+            (_, None) => (None, trace, self.time_left(expires)?),
+        };
+        let metadata = metadata.filter(|m| !m.is_empty()).map(Arc::new);
+        Ok(crate::Context { peer: None, expires: time.and_then(|time| crate::time::now().checked_add(time)), metadata, trace })
+    }
+
+    fn change(&mut self, changed: Changed, connection: Option<Arc<Connection>>) -> Result<(), RpcError> {
+        let Changed { context, ends } = changed;
+        let left = context.expires.map(|at| at.saturating_duration_since(crate::time::now()));
+        let metadata = context.metadata.map(|m| Metadata::clone(&m)).unwrap_or_default();
+        let extra = self.extra.get_or_insert_default();
+        (extra.ends, extra.trace) = (Ends::both(extra.ends.take(), ends), context.trace);
+        if let State::Waiting(waiting) = &mut self.state {
+            let metadata = (!metadata.is_empty()).then_some(metadata);
+            waiting.options = CallOptions { metadata, trace: context.trace, ..waiting.options()? }.encode();
+            waiting.deadline = left.map(|left| left + crate::time::since(waiting.since));
+            return Ok(());
+        }
+        extra.metadata = metadata;
+        if connection.is_some() {
+            extra.connection = connection;
+        }
+        self.deadline = left.map_or(Deadline::Never, Deadline::In);
+        Ok(())
+    }
+
+    /// The chain around it has ended.
+    fn end_around(&mut self, ended: Result<Reply<M::Out, M::Err>, RpcError>) -> Reply<M::Out, M::Err> {
+        self.state = State::Over;
+        if let Err(e) = &ended
+            && e.certainty() == Certainty::NotSent
+        {
+            // No call inside of it has told.
+            self.observe(Ended::Failed(e.code(), Certainty::NotSent), "");
+        }
+        ended.unwrap_or_else(|e| Err(e.with_method(name::<M>()).into()))
     }
 
     #[inline]
@@ -623,6 +749,78 @@ impl<M: Method> Call<M> {
         };
         let answer = if self.extra.is_some() { self.settle(answer) } else { answer };
         Poll::Ready(self.decode(answer, connection))
+    }
+}
+
+/// A call inside of interceptors, to its end.
+pub(crate) type Intercepted<M> = BoxFuture<'static, Result<Reply<<M as Method>::Out, <M as Method>::Err>, RpcError>>;
+
+/// What interceptors stand around: a call, or one with a hedge.
+pub(crate) trait Changeable<M: Method>: Future<Output = Reply<M::Out, M::Err>> + Send + 'static {
+    /// As they left it.
+    fn change(&mut self, changed: Changed, connection: Option<Arc<Connection>>) -> Result<(), RpcError>;
+}
+
+impl<M: Method> Changeable<M> for Call<M> {
+    fn change(&mut self, changed: Changed, connection: Option<Arc<Connection>>) -> Result<(), RpcError> {
+        Call::change(self, changed, connection)
+    }
+}
+
+/// The interceptors around calls, and `call` inside of them.
+pub(crate) fn around_call<M: Method, C: Changeable<M>>(channel: &Channel, context: crate::Context, call: C) -> Intercepted<M> {
+    match channel.around_calls() {
+        Some(chain) => Box::pin(around::<M, C>(chain, None, context, call, None).run()),
+        // Nobody asks for it then.
+        None => Box::pin(async move { Ok(call.await) }),
+    }
+}
+
+/// The interceptors around attempts, once there is a connection.
+async fn around_attempt<M: Method>(
+    channel: Channel,
+    context: crate::Context,
+    mut call: Call<M>,
+) -> Result<Reply<M::Out, M::Err>, RpcError> {
+    let Some(chain) = channel.around_attempts() else { return Ok(call.await) };
+    let connection = match (channel.local_target(), call.extra.as_mut().and_then(|extra| extra.connection.take())) {
+        (Some(_), _) => None,
+        (None, Some(chosen)) => Some(chosen),
+        (None, None) => {
+            let left = context.expires.map(|at| at.saturating_duration_since(crate::time::now()));
+            Some(channel.connection_within(left).await?)
+        }
+    };
+    let peer = connection.as_ref().map(|connection| Arc::clone(&connection.inner.peer));
+    around::<M, _>(chain, peer, context, call, connection).run().await
+}
+
+fn around<M: Method, C: Changeable<M>>(
+    chain: &Chain,
+    peer: Option<Arc<Peer>>,
+    context: crate::Context,
+    mut call: C,
+    connection: Option<Arc<Connection>>,
+) -> Around<Reply<M::Out, M::Err>> {
+    Around::new(chain, Service::Static(M::service()), M::INDEX as usize, peer, context, move |changed| async move {
+        ended::<M>(match call.change(changed, connection) {
+            Ok(()) => call.await,
+            Err(e) => Err(e.into()),
+        })
+    })
+}
+
+/// A reply, and how it ended.
+fn ended<M: Method>(reply: Reply<M::Out, M::Err>) -> (Reply<M::Out, M::Err>, Ended) {
+    match reply {
+        Ok(out) => (Ok(out), Ended::Ok),
+        Err(error) => match M::Err::split(error) {
+            Ok(app) => (Err(app.lift()), Ended::AppError),
+            Err(e) => {
+                let ended = Ended::Failed(e.code(), e.certainty());
+                (Err(e.into()), ended)
+            }
+        },
     }
 }
 
@@ -668,7 +866,14 @@ impl<M: Method> Future for Call<M> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let me = &mut *self;
+        if me.inside < Inside::All && matches!(me.state, State::New | State::Waiting(_)) {
+            me.go_inside();
+        }
         let progress = match &mut me.state {
+            State::Around(around) => {
+                let ended = std::task::ready!(around.as_mut().poll(cx));
+                return Poll::Ready(me.end_around(ended));
+            }
             State::Flying(connection, id) => match connection.poll(*id, cx.waker()) {
                 Some(answer) => return me.end(answer),
                 None => return Poll::Pending,
@@ -697,7 +902,8 @@ impl<M: Method> Drop for Call<M> {
     fn drop(&mut self) {
         let certainty = match &self.state {
             State::Flying(connection, id) => connection.cancel(*id),
-            State::New | State::Over => return,
+            // What is inside of interceptors is dropped with them, as a call of its own.
+            State::New | State::Over | State::Around(_) => return,
             State::Waiting(_) => Certainty::NotSent,
             State::Local(_) => Certainty::MaybeExecuted,
         };

@@ -68,7 +68,7 @@ impl Context {
     /// Time left until the caller gives up; `None` if it never does. Calls made by the handler
     /// inherit it.
     pub fn remaining(&self) -> Option<Duration> {
-        self.expires.map(|at| at.saturating_duration_since(Instant::now()))
+        self.expires.map(|at| at.saturating_duration_since(crate::time::now()))
     }
 
     /// The value the caller sent under `key`.

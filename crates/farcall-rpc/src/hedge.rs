@@ -2,13 +2,16 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use farcall_core::{Code, Fault, Reply, RpcError};
 use tokio::time::Sleep;
 
-use crate::call::{Call, sleep};
+use crate::call::{Call, Changeable, Intercepted, around_call, sleep};
+use crate::connection::Connection;
+use crate::intercept::Changed;
 use crate::method::{Idempotent, Method};
 use crate::runtime;
 
@@ -24,7 +27,7 @@ impl<M: Method> Call<M> {
     where
         M: Idempotent,
     {
-        Hedged { first: Some(self), second: None, after, timer: None, failed: None }
+        Hedged { first: Some(self), second: None, after, timer: None, failed: None, around: None }
     }
 }
 
@@ -38,6 +41,8 @@ pub struct Hedged<M: Method> {
     timer: Option<Pin<Box<Sleep>>>,
     /// The system error of an attempt, while the other may still do better.
     failed: Option<RpcError>,
+    /// Inside of interceptors; then there is nothing else here.
+    around: Option<Intercepted<M>>,
 }
 
 // Nothing in it is ever pinned in place.
@@ -47,6 +52,20 @@ impl<M: Method> Hedged<M> {
     /// Blocks until it has ended; see [`Call::wait`].
     pub fn wait(self) -> Reply<M::Out, M::Err> {
         runtime::wait(self).unwrap_or_else(|e| Err(e.into()))
+    }
+
+    /// Goes inside of the interceptors around calls: to them it is one call.
+    #[cold]
+    fn go_inside(&mut self) {
+        let Some(mut first) = self.first.take() else { return };
+        first.is_inside_calls();
+        let (channel, context) = (first.channel().clone(), first.as_intercepted());
+        let inner = Hedged { first: Some(first), second: None, after: self.after, timer: None, failed: None, around: None };
+        match context {
+            Ok(context) => self.around = Some(around_call::<M, _>(&channel, context, inner)),
+            // What is wrong with it is found out again, without them.
+            Err(_) => *self = inner,
+        }
     }
 
     /// Polls one attempt: `Some` is a reply that counts.
@@ -66,11 +85,27 @@ impl<M: Method> Hedged<M> {
     }
 }
 
+impl<M: Method> Changeable<M> for Hedged<M> {
+    fn change(&mut self, changed: Changed, connection: Option<Arc<Connection>>) -> Result<(), RpcError> {
+        match &mut self.first {
+            Some(first) => Changeable::change(first, changed, connection),
+            None => Ok(()),
+        }
+    }
+}
+
 impl<M: Method> Future for Hedged<M> {
     type Output = Reply<M::Out, M::Err>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let me = &mut *self;
+        if me.first.as_ref().is_some_and(Call::is_outside) {
+            me.go_inside();
+        }
+        if let Some(around) = &mut me.around {
+            let reply = std::task::ready!(around.as_mut().poll(cx));
+            return Poll::Ready(reply.unwrap_or_else(|e| Err(e.into())));
+        }
         if me.timer.is_none() {
             if let Some(first) = &mut me.first {
                 match first.twin() {

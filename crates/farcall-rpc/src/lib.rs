@@ -24,6 +24,7 @@ mod context;
 mod dispatch;
 pub mod health;
 mod hedge;
+pub mod intercept;
 mod invoke;
 mod keys;
 pub mod meta;
@@ -36,6 +37,9 @@ mod scratch;
 mod server;
 mod skeleton;
 mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod time;
 
 pub use admission::Admission;
 pub use announce::Announce;

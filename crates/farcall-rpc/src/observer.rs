@@ -50,6 +50,12 @@ pub trait Observer: Send + Sync + 'static {
     /// A call is over.
     fn ended(&self, outcome: &Outcome<'_>);
 
+    /// Something about a server that its operator should know when it starts: it listens beyond this machine without
+    /// TLS. Told to its observers, and to `tracing` where that is built in; ignored by default.
+    fn warned(&self, warning: &str) {
+        let _ = warning;
+    }
+
     /// A connection was refused before its first call: not a farcall peer, another version, no hello
     /// in time, no right certificate, plaintext where TLS is required. Told to a server's observers; ignored by default.
     fn refused(&self, peer: &str, error: &RpcError) {

@@ -9,7 +9,6 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use farcall_core::codec::Shape;
@@ -178,7 +177,7 @@ impl Incoming {
 pub(crate) async fn run_blocking_handler<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
     let mut current = Current { context: crate::context(), ..Current::default() };
     let run = move || match current.context.expires {
-        Some(at) if at <= Instant::now() => {
+        Some(at) if at <= crate::time::now() => {
             Err(RpcError::not_executed(Code::DeadlineExceeded, "the deadline passed before a thread of the blocking pool was free")
                 .with_stage(Stage::ServerQueue))
         }

@@ -1,6 +1,6 @@
 //! A provider process for tests: `provider ADDRESS` serves a till there, says where on its standard
 //! output and ends when its standard input does. `provider ADDRESS PATIENCE_MS [THREADS]` ends on a
-//! signal, gracefully. `provider stdio` serves its standard streams. `provider call ADDRESS N` is a consumer that
+//! signal, gracefully. `provider ADDRESS traced` makes a span of each call. `provider stdio` serves its standard streams. `provider call ADDRESS N` is a consumer that
 //! makes N calls and says who answered. With FARCALL_TEST_TLS=FOLDER it proves itself with that folder's `chain.pem`
 //! and `key.pem`, or trusts its `ca.pem`.
 
@@ -31,9 +31,13 @@ fn run(mut args: impl Iterator<Item = String>) -> Result<(), RpcError> {
         "call" => return call(&args.next().unwrap_or_default(), args.next().and_then(|n| n.parse().ok()).unwrap_or(1)),
         _ => {}
     }
-    let patience = args.next().and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
+    let how = args.next();
+    let patience = how.as_deref().and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
     let signals = patience.map(|_| StopSignals::new()).transpose()?;
     let mut server = Server::builder().serve(PaymentServer::new(Till::default())).allow_anonymous();
+    if how.as_deref() == Some("traced") {
+        server = server.intercept(farcall::intercept::Traced::new());
+    }
     if let Some(threads) = args.next().and_then(|n| n.parse().ok()) {
         server = server.threads(threads);
     }

@@ -12,6 +12,7 @@ use farcall_transport::TlsClient;
 
 use super::credentials::{Asked, Fixed};
 use super::{Channel, Config};
+use crate::intercept::{self, Interceptor};
 use crate::method::BoxFuture;
 use crate::observer::Observer;
 use crate::resolver::{Resolver, StaticResolver};
@@ -110,6 +111,21 @@ impl<C: From<Channel> + 'static> Connect<C> {
     /// networks that are protected otherwise.
     pub fn credentials_in_clear(mut self) -> Self {
         self.config.in_clear = true;
+        self
+    }
+
+    /// Puts an [interceptor](crate::intercept) around every call: an async function
+    /// `(CallInfo, Next) -> Result<Ended, RpcError>`, or a ready-made one. The first that is given is the outermost.
+    /// A call with a hedge is one call.
+    pub fn intercept(mut self, interceptor: impl Interceptor) -> Self {
+        self.config.calls = Some(intercept::with(self.config.calls.as_ref(), interceptor));
+        self
+    }
+
+    /// Puts an interceptor around every attempt: inside of those around calls, once its connection is known, whose
+    /// peer it sees. A call with a hedge has up to two attempts.
+    pub fn intercept_attempts(mut self, interceptor: impl Interceptor) -> Self {
+        self.config.attempts = Some(intercept::with(self.config.attempts.as_ref(), interceptor));
         self
     }
 

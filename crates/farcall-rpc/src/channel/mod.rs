@@ -10,7 +10,7 @@ mod raw;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use farcall_core::error::display_duration;
@@ -23,6 +23,7 @@ pub(crate) use self::pool::{Place, Wish};
 use self::pool::{Pool, Start};
 use crate::connection::{Connection, Driver, Greeting, Services, establish};
 use crate::context::Peer;
+use crate::intercept::{self, Chain, Interceptor};
 use crate::method::LocalTarget;
 use crate::observer::Observer;
 use crate::resolver::{Fate, Resolver};
@@ -71,6 +72,9 @@ struct Config {
     /// They may go where others can listen.
     in_clear: bool,
     connector: Connector,
+    /// What stands around its calls, and around their attempts.
+    calls: Option<Chain>,
+    attempts: Option<Chain>,
 }
 
 impl Default for Config {
@@ -83,6 +87,8 @@ impl Default for Config {
             credentials: None,
             in_clear: false,
             connector: Connector::default(),
+            calls: None,
+            attempts: None,
         }
     }
 }
@@ -152,7 +158,7 @@ impl Channel {
         tokio::spawn(driver.run());
         let channel = Channel::remote(None, Config { limits, ..Config::default() });
         if let Target::Remote(remote) = &channel.0.target {
-            remote.pool().connected(Arc::new(connection), None, Instant::now());
+            remote.pool().connected(Arc::new(connection), None, crate::time::now());
         }
         Ok(channel)
     }
@@ -187,6 +193,35 @@ impl Channel {
         &self.0.config.observers
     }
 
+    /// What stands around its calls.
+    #[inline]
+    pub(crate) fn around_calls(&self) -> Option<&Chain> {
+        self.0.config.calls.as_ref()
+    }
+
+    /// What stands around attempts.
+    #[inline]
+    pub(crate) fn around_attempts(&self) -> Option<&Chain> {
+        self.0.config.attempts.as_ref()
+    }
+
+    /// A channel to the same provider of this process, with an [interceptor](crate::intercept) around each call. For
+    /// other channels interceptors are given where they are connected
+    /// ([`Connect::intercept`]); here that is an error.
+    ///
+    /// ```ignore
+    /// let channel = PaymentClient::local(Till).channel().clone().intercept_local(Traced::new())?;
+    /// let payment = PaymentClient::from(channel);
+    /// ```
+    pub fn intercept_local(self, interceptor: impl Interceptor) -> Result<Channel, RpcError> {
+        let Some(target) = self.local_target().cloned() else {
+            let why = "this channel leads to another process: give it interceptors where it is connected, by `.intercept(…)`";
+            return Err(RpcError::not_sent(Code::FailedPrecondition, why));
+        };
+        let calls = Some(intercept::with(self.around_calls(), interceptor));
+        Ok(Channel::new(Target::Local(target), Config { calls, ..Config::default() }))
+    }
+
     pub(crate) fn local_target(&self) -> Option<&LocalTarget> {
         match &self.0.target {
             Target::Local(target) => Some(target),
@@ -211,7 +246,7 @@ impl Channel {
         // To be dropped after the lock.
         let _lost;
         let mut pool = remote.pool();
-        let now = Instant::now();
+        let now = crate::time::now();
         _lost = pool.take_lost(now);
         let (connection, more) = pool.pick(None, now)?;
         drop(pool);
@@ -233,7 +268,7 @@ impl Channel {
             return Poll::Ready(Err(RpcError::not_sent(Code::Internal, "a local channel has no connection")));
         };
         let _lost;
-        let now = Instant::now();
+        let now = crate::time::now();
         let mut pool = remote.pool();
         _lost = pool.take_lost(now);
         if let Some((connection, more)) = pool.pick(wish.but, now) {
@@ -277,13 +312,13 @@ impl Channel {
     ) -> Result<Arc<Connection>, RpcError> {
         let limits = &self.0.config.limits;
         let address = endpoint.address.to_string();
-        let since = Instant::now();
+        let since = crate::time::now();
         let link = tokio::time::timeout(time, self.0.config.connector.connect(&endpoint.address)).await.unwrap_or_else(|_| {
             let why = format!("{address}: no connection within {} ms", time.as_millis());
             Err(RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect))
         })?;
         let link = self.trusted(link, &address)?;
-        let within = (time < limits.handshake).then(|| time.saturating_sub(since.elapsed()));
+        let within = (time < limits.handshake).then(|| time.saturating_sub(crate::time::since(since)));
         let greeting = Greeting { credentials, within, ..Greeting::default() };
         let handshake = establish(link, BytesMut::new(), limits, &address, greeting).await?;
         let (connection, driver) = Driver::new(handshake, Arc::clone(&self.0.services), Arc::default(), address);
@@ -355,10 +390,10 @@ impl Channel {
     }
 
     /// Waits for a connection, but not longer than this.
-    async fn connection_within(&self, time: Option<Duration>) -> Result<Arc<Connection>, RpcError> {
-        let (mut place, since) = (None, Instant::now());
+    pub(crate) async fn connection_within(&self, time: Option<Duration>) -> Result<Arc<Connection>, RpcError> {
+        let (mut place, since) = (None, crate::time::now());
         let connected = std::future::poll_fn(|cx| {
-            let within = time.map(|time| time.saturating_sub(since.elapsed()));
+            let within = time.map(|time| time.saturating_sub(crate::time::since(since)));
             self.poll_connection(Wish { within, but: None }, &mut place, cx)
         });
         let Some(time) = time else { return connected.await };
@@ -386,7 +421,7 @@ struct Attempt {
 impl Attempt {
     fn finish(self, channel: &Channel, connected: Result<(Arc<Connection>, Arc<Endpoint>), RpcError>) {
         let Target::Remote(remote) = &channel.0.target else { return };
-        let now = Instant::now();
+        let now = crate::time::now();
         let waiting = remote.pool().ended(self.number, |pool| match connected {
             Ok((connection, endpoint)) => pool.connected(connection, Some(endpoint), now),
             Err(error) => pool.failed(error, now),

@@ -2,22 +2,84 @@
 
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use farcall_core::error::display_duration;
-use farcall_core::{Code, RpcError, Stage};
+use farcall_core::{Code, Metadata, RpcError, Stage, Trace};
 use farcall_wire::{Answer, Body, Start, Streams};
 
 use super::Channel;
 use crate::call::{GRACE, to_ms};
 use crate::connection::{Bound, Connection, Started};
+use crate::context::{Context, inherited};
+use crate::intercept::{Around, Changed, Ends, Service};
 use crate::invoke::{Invoke, RawCall, RawReply, RawStream};
 use crate::keys::Key;
 use crate::method::BoxFuture;
+use crate::observer::Ended;
 use crate::stream::Received;
 
 impl Invoke for Channel {
     fn invoke(&self, call: RawCall) -> BoxFuture<'_, Result<RawReply, RpcError>> {
+        match self.around_calls() {
+            None => Box::pin(self.clone().attempt_raw(call, inherited().1, None)),
+            Some(chain) => {
+                let (channel, again) = (self.clone(), call.clone());
+                let make = move |changed: Changed| async move {
+                    let Changed { context, ends } = changed;
+                    let trace = context.trace;
+                    ended(channel.attempt_raw(changed_call(again, context), trace, ends).await)
+                };
+                let service = Service::Shared(Arc::clone(&call.service));
+                let around = Around::new(chain, service, call.method, None, seen(&call, inherited().1, self.default_deadline()), make);
+                Box::pin(async move { around.run().await.and_then(|reply| reply) })
+            }
+        }
+    }
+}
+
+/// What interceptors see of a call.
+fn seen(call: &RawCall, trace: Option<Trace>, default: Option<Duration>) -> Context {
+    let expires = call.deadline.or(default).and_then(|time| crate::time::now().checked_add(time));
+    let metadata = (!call.metadata.is_empty()).then(|| Arc::new(call.metadata.clone()));
+    Context { expires, metadata, trace, ..Context::default() }
+}
+
+/// A call as interceptors left it.
+fn changed_call(call: RawCall, context: Context) -> RawCall {
+    let deadline = context.expires.map(|at| at.saturating_duration_since(crate::time::now()));
+    let metadata = context.metadata.map(|metadata| Metadata::clone(&metadata)).unwrap_or_default();
+    RawCall { metadata, deadline, ..call }
+}
+
+/// A reply, and how it ended.
+fn ended(reply: Result<RawReply, RpcError>) -> (Result<RawReply, RpcError>, Ended) {
+    let ended = match &reply {
+        Ok(RawReply::Ok(_) | RawReply::Stream(_)) => Ended::Ok,
+        Ok(RawReply::AppError(_)) => Ended::AppError,
+        Err(e) => Ended::Failed(e.code(), e.certainty()),
+    };
+    (reply, ended)
+}
+
+impl Channel {
+    /// Inside of the interceptors around attempts, if there are some.
+    async fn attempt_raw(self, call: RawCall, trace: Option<Trace>, ends: Option<Box<Ends>>) -> Result<RawReply, RpcError> {
+        let Some(chain) = self.around_attempts() else { return self.invoke_plain(call, trace, ends).await };
+        let time = call.deadline.or(self.default_deadline());
+        let connection = self.connection_within(time).await.map_err(|e| e.with_method(call.service.full_name(call.method)))?;
+        let peer = Some(Arc::clone(&connection.inner.peer));
+        let (channel, again, mut outer) = (self.clone(), call.clone(), ends);
+        let make = move |changed: Changed| async move {
+            let Changed { context, ends } = changed;
+            let (ends, trace) = (Ends::both(outer.take(), ends), context.trace);
+            ended(channel.invoke_plain(changed_call(again, context), trace, ends).await)
+        };
+        let service = Service::Shared(Arc::clone(&call.service));
+        Around::new(chain, service, call.method, peer, seen(&call, trace, time), make).run().await?
+    }
+
+    fn invoke_plain(&self, call: RawCall, trace: Option<Trace>, ends: Option<Box<Ends>>) -> BoxFuture<'_, Result<RawReply, RpcError>> {
         let settle = call.key.clone();
         let made = async move {
             let Some(method) = call.service.methods.get(call.method) else {
@@ -34,18 +96,18 @@ impl Invoke for Channel {
             };
             let name = call.service.full_name(call.method);
             let streams = Streams { args: false, results: method.traits.result_stream };
-            let since = Instant::now();
+            let since = crate::time::now();
             let time = call.deadline.or(self.default_deadline());
             let connection = self.connection_within(time).await.map_err(|e| e.with_method(&name))?;
             let metadata = (!call.metadata.is_empty()).then(|| call.metadata.clone());
-            let mut options = farcall_wire::CallOptions { metadata, codec: call.codec, ..Default::default() };
+            let mut options = farcall_wire::CallOptions { metadata, trace, codec: call.codec, ..Default::default() };
             let attempt = key.map(|key| key.attempt(Some(&connection.inner.peer))).transpose().map_err(|e| e.with_method(&name))?;
             let attempt = attempt.map(|(attempt, key)| {
                 options.key = Some(key);
                 attempt
             });
             let options = options.encode();
-            let left = || time.map(|time| to_ms(time.saturating_sub(since.elapsed())).max(1));
+            let left = || time.map(|time| to_ms(time.saturating_sub(crate::time::since(since))).max(1));
             let mut flight = Flight { connection, id: None };
             let mut room = None;
             let making = std::future::poll_fn(|cx| {
@@ -75,7 +137,7 @@ impl Invoke for Channel {
                 }
             });
             // The driver ends a call that was sent; this is for one that finds no room.
-            let patience = time.map_or(Duration::MAX, |time| time.saturating_sub(since.elapsed()).saturating_add(GRACE));
+            let patience = time.map_or(Duration::MAX, |time| time.saturating_sub(crate::time::since(since)).saturating_add(GRACE));
             let answer = tokio::time::timeout(patience, making).await.unwrap_or_else(|_| {
                 let why = format!("deadline {}: the out-buffer to the provider stayed full", display_duration(time.unwrap_or_default()));
                 Err(RpcError::new(Code::DeadlineExceeded, why).with_stage(Stage::ClientQueue))
@@ -104,6 +166,7 @@ impl Invoke for Channel {
                         taken: Default::default(),
                         codec: call.codec,
                         method: name,
+                        ends: ends.map(Ends::begin),
                     })))
                 }
                 Some(Answer::Failed(e)) => Err(e.with_method(name)),

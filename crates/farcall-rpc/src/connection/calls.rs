@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use farcall_core::{Code, RpcError, Stage};
 use farcall_wire::{Delivered, Frame, Header, Kind, Request, Streams, Violation, WHOLE};
@@ -15,6 +14,7 @@ use super::detached::{Counted, Ending, observe};
 use super::driver::Driver;
 use super::parked::Entry;
 use crate::context::{Aside, Finish, Scoped, enter};
+use crate::intercept::Guarded;
 use crate::keys::Keyed;
 use crate::skeleton::{Incoming, ParkedHandler, Runner, panicked, write_failure};
 use crate::stream::{Pump, Received};
@@ -116,8 +116,9 @@ impl Driver {
         self.inbound.occupy(request.id);
         let descriptor = self.services.skeletons[request.service as usize].descriptor();
         let (codec, method) = (request.options.codec, descriptor.full_name(request.method as usize));
-        let received =
-            |at| Box::new(Received { inner: Arc::clone(&self.inner), connection: None, at, taken: VecDeque::new(), codec, method });
+        let received = |at| {
+            Box::new(Received { inner: Arc::clone(&self.inner), connection: None, at, taken: VecDeque::new(), codec, method, ends: None })
+        };
         Ok(at.map(received))
     }
 
@@ -165,6 +166,14 @@ impl Driver {
             self.slow[service as usize] = vec![Slow::default(); skeleton.descriptor().methods.len()];
             skeleton.runner()
         });
+        let mut guarded;
+        let runner: &mut dyn Runner = match &self.services.chain {
+            None => runner,
+            Some(chain) => {
+                guarded = Guarded::new(runner, chain, skeleton, &self.current.context);
+                &mut guarded
+            }
+        };
         let mut keyed;
         let runner: &mut dyn Runner = match options.key {
             None => runner,
@@ -260,7 +269,7 @@ impl Driver {
     }
 
     fn ending(&self, request: &Request) -> Ending {
-        let since = (!self.services.observers.is_empty()).then(Instant::now);
+        let since = (!self.services.observers.is_empty()).then(crate::time::now);
         let Request { id, oneway, service, method, streams, .. } = *request;
         Ending { id, oneway, service, method, since, streamed: streams != Streams::default(), held: 0 }
     }

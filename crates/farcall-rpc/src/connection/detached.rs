@@ -100,7 +100,7 @@ pub(crate) fn observe(services: &Services, peer: &Peer, ending: &Ending, finish:
         service: &descriptor.name,
         method: &descriptor.methods[ending.method as usize].name,
         peer: &peer.address,
-        elapsed: ending.since.map_or(Duration::ZERO, |since| since.elapsed()),
+        elapsed: ending.since.map_or(Duration::ZERO, crate::time::since),
         ended: match finish.unwrap_or(Finish::Ok) {
             Finish::Ok => Ended::Ok,
             Finish::AppError => Ended::AppError,

@@ -35,7 +35,7 @@ pub(crate) struct Clock(Instant);
 
 impl Clock {
     pub(crate) fn start() -> Clock {
-        Clock(Instant::now())
+        Clock(crate::time::now())
     }
 
     #[inline]
@@ -52,7 +52,7 @@ impl Clock {
     /// Under the model checker time stands still, or an order would not be the same when repeated.
     #[inline]
     fn elapsed(self) -> Duration {
-        if cfg!(all(test, farcall_loom)) { Duration::ZERO } else { self.0.elapsed() }
+        if cfg!(all(test, farcall_loom)) { Duration::ZERO } else { crate::time::since(self.0) }
     }
 
     /// The millisecond that `at` lies in, or the next.

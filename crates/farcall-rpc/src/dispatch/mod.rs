@@ -202,7 +202,7 @@ impl Link {
         if let Some(refused) = refused_key(call, method.traits.oneway) {
             return Some(refused);
         }
-        if call.expires.is_some_and(|at| at <= Instant::now()) {
+        if call.expires.is_some_and(|at| at <= crate::time::now()) {
             return Some(too_late());
         }
         (running.handlers() >= limits.server_in_flight).then(|| crate::connection::crowded(limits.server_in_flight))

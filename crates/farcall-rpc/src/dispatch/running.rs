@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use farcall_core::{Certainty, Code, RpcError, Stage};
@@ -17,6 +16,7 @@ use tokio::time::Sleep;
 use super::{ForeignCall, ForeignItems, ForeignReply, Held, Link, OpenStream};
 use crate::connection::{Counted, Detached, Ending, Entry, observe};
 use crate::context::{Aside, Context as CallContext, Current, Finish, Peer, enter};
+use crate::intercept::Guarded;
 use crate::keys::Keyed;
 use crate::skeleton::{Incoming, ParkedHandler, Runner, panicked};
 
@@ -60,7 +60,7 @@ impl Run {
             metadata: call.metadata.take().map(Arc::new),
             trace: call.trace,
         };
-        let handler = handler(&link, &peer, call);
+        let handler = handler(&link, &context, call);
         let cancel = handler.may_be_dropped().unwrap_or(cancel);
         let Ending { service, method, since, streamed, .. } = ending;
         let _counted = Counted::new(&link.shared.running);
@@ -136,7 +136,7 @@ impl Run {
         match &self.entry {
             Some(entry) if !entry.cancel => {}
             Some(_) => {
-                let late = self.deadline.as_ref().is_some_and(|d| d.deadline() <= Instant::now().into());
+                let late = self.deadline.as_ref().is_some_and(|d| d.deadline() <= crate::time::now().into());
                 let code = if late { Code::DeadlineExceeded } else { Code::Cancelled };
                 return self.over(Some(Finish::Failed(code, Certainty::MaybeExecuted)));
             }
@@ -162,7 +162,7 @@ impl Drop for Run {
 
 /// What the observers are told of, before anything else is known.
 fn ending(link: &Link, call: &ForeignCall) -> Ending {
-    let since = (!link.shared.services.observers.is_empty()).then(Instant::now);
+    let since = (!link.shared.services.observers.is_empty()).then(crate::time::now);
     let (service, method) = (call.target.service as u32, call.target.method as u16);
     Ending { id: NUMBER, oneway: false, service, method, since, streamed: false, held: 0 }
 }
@@ -180,7 +180,7 @@ fn opened(link: &Arc<Link>, call: &ForeignCall) -> Result<Option<OpenStream>, Rp
     }
 }
 
-fn handler(link: &Link, peer: &Peer, call: ForeignCall) -> Box<dyn ParkedHandler> {
+fn handler(link: &Link, context: &CallContext, call: ForeignCall) -> Box<dyn ParkedHandler> {
     let ForeignCall { target, codec, args, key, max_reply, .. } = call;
     let incoming = Incoming {
         id: NUMBER,
@@ -194,13 +194,22 @@ fn handler(link: &Link, peer: &Peer, call: ForeignCall) -> Box<dyn ParkedHandler
         stream: Cell::new(None),
     };
     let services = &link.shared.services;
-    let mut runner = services.skeletons[target.service].runner();
+    let skeleton = &services.skeletons[target.service];
+    let mut runner = skeleton.runner();
+    let mut guarded;
+    let runner: &mut dyn Runner = match &services.chain {
+        None => &mut *runner,
+        Some(chain) => {
+            guarded = Guarded::new(&mut *runner, chain, skeleton, context);
+            &mut guarded
+        }
+    };
     let Some(bytes) = key else {
         runner.start(incoming);
         return runner.park();
     };
-    let (caller, key) = (peer.identity.as_ref().map(|caller| caller.name()), CallKey { bytes, attempted: None });
-    let mut keyed = Keyed::new(&mut *runner, services.keys.as_ref(), target.service as u32, caller, key);
+    let (caller, key) = (context.identity().map(|caller| caller.name()), CallKey { bytes, attempted: None });
+    let mut keyed = Keyed::new(runner, services.keys.as_ref(), target.service as u32, caller, key);
     keyed.start(incoming);
     keyed.park()
 }

@@ -140,7 +140,7 @@ impl Key {
             None if peer.is_some() && seen.is_none() => return Err(no_record()),
             None => {
                 let name = peer.map_or("the provider in this process", |peer| &peer.address);
-                let at = Instant::now();
+                let at = crate::time::now();
                 memory.first = Some(First { at, moment: seen.map(|seen| seen.moment(at)), peer: name.to_owned() });
                 None
             }

@@ -105,7 +105,8 @@ impl Record {
     pub(crate) fn new(limits: &Limits) -> Option<Arc<Record>> {
         let Limits { keys, key_bytes, key_time, .. } = *limits;
         let id = RandomState::new().hash_one(());
-        let record = Record { id, begun: Instant::now(), keys, key_bytes, key_time, arguments: RandomState::new(), book: Mutex::default() };
+        let record =
+            Record { id, begun: crate::time::now(), keys, key_bytes, key_time, arguments: RandomState::new(), book: Mutex::default() };
         (keys > 0).then(|| Arc::new(record))
     }
 
@@ -115,7 +116,7 @@ impl Record {
     }
 
     fn ms(&self) -> u64 {
-        self.begun.elapsed().as_millis() as u64
+        crate::time::since(self.begun).as_millis() as u64
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

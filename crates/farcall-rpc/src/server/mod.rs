@@ -29,6 +29,7 @@ use crate::announce::Announce;
 use crate::auth::Authenticator;
 use crate::connection::{LINGER, Services, last_words};
 use crate::health::{Checks, HealthServer, Readiness};
+use crate::intercept::{self, Chain, Interceptor};
 use crate::keys::Record;
 use crate::meta::{DescribeServer, Meta};
 use crate::method::BoxFuture;
@@ -66,6 +67,7 @@ pub struct ServerBuilder {
     describe: Vec<String>,
     #[cfg(feature = "tls")]
     tls: Option<TlsServer>,
+    chain: Option<Chain>,
 }
 
 impl ServerBuilder {
@@ -140,6 +142,22 @@ impl ServerBuilder {
         self
     }
 
+    /// Puts an [interceptor](crate::intercept) around every handler, of every protocol: an async function
+    /// `(CallInfo, Next) -> Result<Ended, RpcError>`, or a ready-made one. The first that is given is the outermost.
+    /// Who calls and whether he may is known before any of them is asked; calls that were refused then, and replies
+    /// that are sent again to calls with a key, do not come by.
+    ///
+    /// ```ignore
+    /// Server::builder()
+    ///     .intercept(AccessLog::to(std::io::stderr()))
+    ///     .intercept(RateLimit::per_caller(100.0, 200))
+    ///     .serve(PaymentServer::new(Till))
+    /// ```
+    pub fn intercept(mut self, interceptor: impl Interceptor) -> Self {
+        self.chain = Some(intercept::with(self.chain.as_ref(), interceptor));
+        self
+    }
+
     /// Tells what is served here (`farcall describe`, `schema`, `call`) only to callers of this role, or of another
     /// that is given so. Whatever this says, nobody is told of methods that he may not call.
     pub fn describe_to(mut self, role: impl Into<String>) -> Self {
@@ -210,11 +228,20 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     if let Some(address) = open.filter(|_| !asks && !builder.anonymous) {
         return Err(trust::open_to_all(address));
     }
+    let in_clear = listeners.iter().map(Listener::address).find(|address| trust::is_in_clear(address, &builder));
+    if let Some(address) = in_clear {
+        let warning = trust::in_clear(address);
+        builder.observers.iter().for_each(|o| o.warned(&warning));
+        #[cfg(feature = "tracing")]
+        tracing::warn!(target: "farcall", "{warning}");
+    }
+    let chain = builder.chain.take();
     let ServerBuilder { authenticators, anonymous, describe, skeletons, observers, limits, .. } = &mut builder;
     let (authenticators, describe) = (std::mem::take(authenticators), std::mem::take(describe));
     let admission = Admission::new(authenticators, *anonymous, describe, limits, observers.clone());
     let admission = admission.guarding(skeletons.iter().map(|s| s.descriptor()));
-    let services = Services { skeletons: builder.skeletons, observers: builder.observers, admission, keys: Record::new(&builder.limits) };
+    let services =
+        Services { skeletons: builder.skeletons, observers: builder.observers, admission, chain, keys: Record::new(&builder.limits) };
     let services = Arc::new(services);
     let stop = watch::Sender::new(Stop::No);
     let live = watch::Sender::new(0);

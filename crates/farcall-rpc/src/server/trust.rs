@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use farcall_core::{Address, Code, RpcError};
 
+use crate::server::ServerBuilder;
 use crate::skeleton::Skeleton;
 
 /// Whether other machines can reach it.
@@ -17,6 +18,23 @@ pub(super) fn is_beyond_this_machine(address: &Address) -> bool {
         Address::Unix(_) | Address::Memory(_) => false,
         _ => true,
     }
+}
+
+/// Whether other machines reach it by links that everybody on the way can read.
+pub(super) fn is_in_clear(address: &Address, builder: &ServerBuilder) -> bool {
+    #[cfg(feature = "tls")]
+    let tls = builder.tls.is_some();
+    #[cfg(not(feature = "tls"))]
+    let tls = {
+        let _ = builder;
+        false
+    };
+    !tls && matches!(address, Address::Tcp { .. }) && is_beyond_this_machine(address)
+}
+
+/// What its observers are told then.
+pub(super) fn in_clear(address: &Address) -> String {
+    format!("listening on {address} without TLS: everybody on the way can read and change calls and replies, and read tokens")
 }
 
 /// It would serve whoever comes.

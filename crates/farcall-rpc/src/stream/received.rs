@@ -14,7 +14,9 @@ use serde::de::DeserializeOwned;
 
 use super::Streaming;
 use crate::connection::{Connection, Inner};
+use crate::intercept::Ends;
 use crate::method::{Form, ItemShapes, Unformed};
+use crate::observer::Ended;
 
 /// A stream that comes from the peer, without its types. Dropped, it tells the peer to stop.
 #[doc(hidden)]
@@ -28,6 +30,8 @@ pub struct Received {
     pub(crate) codec: CodecId,
     /// The method it belongs to, for errors.
     pub(crate) method: String,
+    /// Whom its end is told.
+    pub(crate) ends: Option<Box<Ends>>,
 }
 
 impl std::fmt::Debug for Received {
@@ -38,10 +42,19 @@ impl std::fmt::Debug for Received {
 
 impl Received {
     pub(crate) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
-        match self.taken.pop_front() {
-            Some(item) => Poll::Ready(Item::Item(item)),
+        let polled = match self.taken.pop_front() {
+            Some(item) => return Poll::Ready(Item::Item(item)),
             None => self.inner.poll_item(self.at, &mut self.taken, cx.waker()),
+        };
+        if let (Some(ends), Poll::Ready(item)) = (&mut self.ends, &polled) {
+            match item {
+                Item::Item(_) => {}
+                Item::End => ends.tell(Ended::Ok),
+                Item::AppError(_) => ends.tell(Ended::AppError),
+                Item::Failed(e) => ends.tell(Ended::Failed(e.code(), e.certainty())),
+            }
         }
+        polled
     }
 
     /// With its types.

@@ -1,0 +1,208 @@
+//! A limit of calls at a time that finds itself.
+//!
+//! [`Gradient`] is the rule, without a clock: it compares how long calls take now with how long they take when nothing
+//! waits, and lets in as many as keep the two close. After the gradient limit of Netflix's concurrency-limits
+//! (<https://github.com/Netflix/concurrency-limits>, Gradient2Limit), in the form: new = limit × gradient + queue,
+//! gradient = clamp(tolerance × long / short, 0.5, 1), smoothed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use farcall_core::{Code, RpcError, Stage};
+
+use super::{CallInfo, Interceptor, Next};
+use crate::method::BoxFuture;
+use crate::observer::Ended;
+
+/// The rule of an [`AdaptiveLimit`].
+#[derive(Debug, Clone)]
+pub struct Gradient {
+    limit: f64,
+    least: f64,
+    most: f64,
+    /// Seconds that a call takes, over many and over few calls.
+    long: f64,
+    short: f64,
+    samples: u64,
+}
+
+/// Calls that may take this much longer than usual before the limit shrinks.
+const TOLERANCE: f64 = 1.5;
+/// The share of a new limit, and of new times in the averages.
+const SMOOTH: f64 = 0.2;
+const LONG: f64 = 0.002;
+const SHORT: f64 = 0.1;
+
+impl Gradient {
+    /// Between `least` (at least 1) and `most` calls at a time; begins with `least` and a few more.
+    pub fn new(least: usize, most: usize) -> Gradient {
+        let least = least.max(1) as f64;
+        let most = (most as f64).max(least);
+        Gradient { limit: (least + 20.0).min(most), least, most, long: 0.0, short: 0.0, samples: 0 }
+    }
+
+    /// Calls that may run at a time now.
+    pub fn limit(&self) -> usize {
+        self.limit as usize
+    }
+
+    /// A call took `time`, and so many ran while it did. `dropped`: it ended for lack of time or room, which counts as
+    /// a sign of too many.
+    pub fn sample(&mut self, time: Duration, running: usize, dropped: bool) {
+        let seconds = time.as_secs_f64().max(1e-9);
+        self.samples += 1;
+        if self.samples == 1 {
+            (self.long, self.short) = (seconds, seconds);
+        }
+        // Soon after the beginning the plain average knows more.
+        let weight = LONG.max(1.0 / self.samples as f64);
+        self.short += (seconds - self.short) * SHORT.max(1.0 / self.samples as f64);
+        self.long += (seconds - self.long) * weight;
+        // After a time of trouble the long average must find back sooner than it would by itself.
+        if self.long > 2.0 * self.short {
+            self.long *= 0.95;
+        }
+        if dropped {
+            self.limit = (self.limit * 0.9).max(self.least);
+            return;
+        }
+        // One that is not used up says nothing about a higher one.
+        if (running as f64) < self.limit / 2.0 {
+            return;
+        }
+        let gradient = (TOLERANCE * self.long / self.short).clamp(0.5, 1.0);
+        let wanted = self.limit * gradient + self.limit.sqrt();
+        self.limit = (self.limit * (1.0 - SMOOTH) + wanted * SMOOTH).clamp(self.least, self.most);
+    }
+}
+
+/// Lets in as many calls at a time as keep their times close to those of an idle server, and sheds the rest as
+/// `ResourceExhausted`, not executed: a server that is asked for too much answers what it can in good time instead of
+/// everything too late.
+///
+/// ```
+/// use farcall_rpc::intercept::AdaptiveLimit;
+/// let limit = AdaptiveLimit::between(10, 1000);
+/// assert!(limit.now() >= 10);
+/// ```
+#[derive(Debug, Clone)]
+pub struct AdaptiveLimit(Arc<Mutex<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    gradient: Gradient,
+    running: usize,
+}
+
+impl AdaptiveLimit {
+    /// Between `least` and `most` calls at a time, whoever makes them.
+    pub fn between(least: usize, most: usize) -> AdaptiveLimit {
+        AdaptiveLimit(Arc::new(Mutex::new(Shared { gradient: Gradient::new(least, most), running: 0 })))
+    }
+
+    /// Calls that may run at a time now.
+    pub fn now(&self) -> usize {
+        self.with(|shared| shared.gradient.limit())
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Shared) -> R) -> R {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn enter(&self) -> Result<(Place, usize), RpcError> {
+        self.with(|shared| {
+            let limit = shared.gradient.limit();
+            if shared.running >= limit {
+                let why = format!("{limit} calls run here, as many as it answers in good time now: call another, or later");
+                return Err(RpcError::not_executed(Code::ResourceExhausted, why).with_stage(Stage::ServerQueue));
+            }
+            shared.running += 1;
+            Ok((Place(self.clone()), shared.running))
+        })
+    }
+}
+
+/// A call that is counted.
+struct Place(AdaptiveLimit);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.with(|shared| shared.running -= 1);
+    }
+}
+
+impl Interceptor for AdaptiveLimit {
+    fn intercept(&self, call: CallInfo, next: Next) -> BoxFuture<'static, Result<Ended, RpcError>> {
+        let entered = self.enter();
+        Box::pin(async move {
+            let (place, running) = entered?;
+            let since = crate::time::now();
+            let ended = next.run(call).await;
+            let late = |code| matches!(code, Code::DeadlineExceeded | Code::ResourceExhausted);
+            let dropped = match &ended {
+                Ok(Ended::Failed(code, _)) => late(*code),
+                Ok(_) => false,
+                Err(error) => late(error.code()),
+            };
+            let took = crate::time::now().saturating_duration_since(since);
+            place.0.with(|shared| shared.gradient.sample(took, running, dropped));
+            ended
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: f64 = 1e-3;
+
+    /// A server that answers `cores` calls at a time in 10 ms each and lets the rest queue, asked for as much as the
+    /// limit allows. Returns the limit over time.
+    fn simulate(gradient: &mut Gradient, cores: usize, calls: usize) -> usize {
+        for _ in 0..calls {
+            let running = gradient.limit();
+            let rounds = running.div_ceil(cores) as f64;
+            gradient.sample(Duration::from_secs_f64(10.0 * MS * rounds.max(1.0)), running, false);
+        }
+        gradient.limit()
+    }
+
+    #[test]
+    fn it_grows_while_calls_stay_quick_and_settles_near_what_the_server_can_do() {
+        let mut gradient = Gradient::new(10, 1000);
+        assert_eq!(gradient.limit(), 30);
+        let settled = simulate(&mut gradient, 100, 2000);
+        assert!((90..=250).contains(&settled), "{settled}");
+        // Half of the server goes away: it follows.
+        let less = simulate(&mut gradient, 50, 2000);
+        assert!(less < settled, "{less} after {settled}");
+        // It comes back.
+        let again = simulate(&mut gradient, 100, 4000);
+        assert!((90..=250).contains(&again), "{again}");
+    }
+
+    #[test]
+    fn an_idle_server_learns_nothing_and_drops_shrink_it_to_the_least() {
+        let mut gradient = Gradient::new(10, 1000);
+        (0..1000).for_each(|_| gradient.sample(Duration::from_millis(1), 1, false));
+        assert_eq!(gradient.limit(), 30);
+        (0..100).for_each(|_| gradient.sample(Duration::from_millis(1), 30, true));
+        assert_eq!(gradient.limit(), 10);
+        assert_eq!(Gradient::new(0, 0).limit(), 1);
+        let mut odd = Gradient::new(1, usize::MAX);
+        (0..1000).for_each(|n| odd.sample(Duration::from_nanos(n % 3), usize::MAX, n % 7 == 0));
+        assert!(odd.limit() >= 1);
+    }
+
+    #[test]
+    fn places_are_counted() {
+        let limit = AdaptiveLimit::between(1, 1);
+        let (place, running) = limit.enter().unwrap();
+        assert_eq!(running, 1);
+        let e = limit.enter().err().unwrap();
+        assert!(e.code() == Code::ResourceExhausted && e.certainty().is_safe_to_retry(), "{e}");
+        drop(place);
+        assert!(limit.enter().is_ok());
+    }
+}
