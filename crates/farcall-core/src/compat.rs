@@ -19,6 +19,7 @@ use std::fmt;
 
 use crate::descriptor::{MethodDescriptor, ServiceDescriptor};
 use crate::plan::{Finding, Plan};
+use crate::reading::Reading;
 use crate::schema::TypeSchema;
 
 /// Whether what one side sends is understood by the other.
@@ -51,20 +52,32 @@ pub enum Issue {
     Oneway,
     /// One side has a stream where the other has none.
     Stream,
-    /// The server may end a call with an application error where the client knows of none.
-    NewError,
+    /// A call or a stream may end with an application error of which its reader does not know.
+    NewError {
+        /// Of the call, or of a stream.
+        part: Part,
+    },
     /// The client believes that calls may be repeated and the server does not say so.
     Repeats,
 }
 
-/// One of the types of a method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One of the types of a method. The client writes arguments and the server reads them, with the rest it is the other
+/// way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// The parameters as one struct: the client writes them, the server reads them.
+    /// The parameters as one struct.
     Arguments,
-    /// The result: the server writes it, the client reads it.
+    /// An item of the stream behind the arguments.
+    ArgumentItem,
+    /// The error that the stream behind the arguments may end with.
+    ArgumentEnd,
+    /// The result.
     Result,
-    /// The application error: the server writes it, the client reads it.
+    /// An item of the stream that is the result.
+    ResultItem,
+    /// The error that the stream may end with that is the result.
+    ResultEnd,
+    /// The application error.
     Error,
 }
 
@@ -95,21 +108,31 @@ pub struct MethodCompatibility {
 impl Compatibility {
     /// Whether `reader` reads what `writer` writes.
     pub fn of_types(writer: &TypeSchema, reader: &TypeSchema) -> Compatibility {
-        Compatibility::of_issues(type_issues(None, writer, reader))
+        let issue = |finding: &Finding| Issue::Type { part: None, finding: finding.clone() };
+        Compatibility::of_issues(match Plan::compile(writer, reader) {
+            Ok(plan) => plan.notes().iter().map(issue).collect(),
+            Err(error) => error.findings().iter().map(issue).collect(),
+        })
     }
 
     /// Whether a call of `client`'s method is understood by `server`'s, and its reply the other way.
     pub fn of_methods(client: &MethodDescriptor, server: &MethodDescriptor) -> Compatibility {
         let streams = |m: &MethodDescriptor| (m.traits.args_stream, m.traits.result_stream);
-        let mut issues = type_issues(Some(Part::Arguments), &client.args, &server.args);
+        let mut issues = Vec::new();
         if streams(client) != streams(server) {
             issues.push(Issue::Stream);
         }
         if client.traits.oneway != server.traits.oneway {
             issues.push(Issue::Oneway);
-        } else if !client.traits.oneway {
-            issues.extend(type_issues(Some(Part::Result), &server.result, &client.result));
-            issues.extend(error_issues(server.error.as_ref(), client.error.as_ref()));
+        }
+        if issues.is_empty() {
+            let (args, results) = streams(client);
+            issues.extend(part_issues(Part::Arguments, args, Some(&client.args), Some(&server.args)));
+            // Nobody reads what a one-way method gives back.
+            if !client.traits.oneway {
+                issues.extend(part_issues(Part::Result, results, Some(&server.result), Some(&client.result)));
+                issues.extend(part_issues(Part::Error, false, server.error.as_ref(), client.error.as_ref()));
+            }
         }
         if client.traits.idempotent && !server.traits.idempotent {
             issues.push(Issue::Repeats);
@@ -144,26 +167,16 @@ impl Issue {
     fn breaks(&self) -> bool {
         match self {
             Issue::Type { finding, .. } => finding.why.refuses_all(),
-            Issue::Removed | Issue::Oneway | Issue::Stream | Issue::NewError => true,
+            Issue::Removed | Issue::Oneway | Issue::Stream | Issue::NewError { .. } => true,
             Issue::Added | Issue::Repeats => false,
         }
     }
 }
 
-fn type_issues(part: Option<Part>, writer: &TypeSchema, reader: &TypeSchema) -> Vec<Issue> {
-    let issue = |finding: &Finding| Issue::Type { part, finding: finding.clone() };
-    match Plan::compile(writer, reader) {
-        Ok(plan) => plan.notes().iter().map(issue).collect(),
-        Err(error) => error.findings().iter().map(issue).collect(),
-    }
-}
-
-/// A server without application error never sends one, whatever its clients could read.
-fn error_issues(server: Option<&TypeSchema>, client: Option<&TypeSchema>) -> Vec<Issue> {
-    match (server, client) {
-        (Some(server), Some(client)) => type_issues(Some(Part::Error), server, client),
-        (Some(_), None) => vec![Issue::NewError],
-        (None, _) => Vec::new(),
+fn part_issues(part: Part, stream: bool, writer: Option<&TypeSchema>, reader: Option<&TypeSchema>) -> Vec<Issue> {
+    match Reading::compile(part, stream, writer, reader) {
+        Ok((_, notes)) => notes,
+        Err(refusals) => refusals,
     }
 }
 
@@ -226,7 +239,11 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Part::Arguments => "arguments",
+            Part::ArgumentItem => "item of the arguments' stream",
+            Part::ArgumentEnd => "error of the arguments' stream",
             Part::Result => "result",
+            Part::ResultItem => "item of the result's stream",
+            Part::ResultEnd => "error of the result's stream",
             Part::Error => "error",
         })
     }
@@ -242,8 +259,12 @@ impl fmt::Display for Issue {
             Issue::Added => "the method is new: a call is refused as Unimplemented, not executed; upgrade the servers first",
             Issue::Oneway => "the client and the server do not agree that it is one-way: give the changed method a new name",
             Issue::Stream => "one side has a stream where the other has none: give the changed method a new name",
-            Issue::NewError => {
+            Issue::NewError { part: Part::Error } => {
                 "the server may answer with an application error, the client knows of none: give the changed method a new name"
+            }
+            Issue::NewError { part } => {
+                let why = "it may end with an application error, its reader knows of none: give the changed method a new name";
+                return write!(f, "{part}: {why}");
             }
             Issue::Repeats => "the client may repeat a call, as it is idempotent there; it is not said to be on the server",
         })

@@ -22,6 +22,7 @@ pub mod metadata;
 pub mod plan;
 #[cfg(feature = "protobuf")]
 pub mod protobuf;
+pub mod reading;
 pub mod schema;
 pub mod secret;
 #[cfg(feature = "xdr")]
@@ -41,6 +42,7 @@ pub use farcall_macros::{Schema, data, error};
 pub use limits::Limits;
 pub use metadata::{Metadata, Trace};
 pub use plan::{Incompatible, Plan};
+pub use reading::Reading;
 pub use schema::{Fingerprint, Schema, TypeSchema};
 pub use secret::{Credentials, Secret};
 

@@ -30,6 +30,10 @@ pub struct Limits {
     /// `ResourceExhausted` before its handler starts. Beside its window a stream costs its sender up to
     /// one item of `body` bytes that waits for credit.
     pub streams: usize,
+    /// Bytes that a peer's schemas may take on a connection: as they come, as they are compared, and what is made of
+    /// them. Default 2 MiB, some thousand methods whose types differ. A method beyond it is refused as
+    /// `ResourceExhausted`. 0 = types that differ are not resolved but refused, as by a peer that cannot.
+    pub schemas: usize,
     /// Bytes of requests that the peer may have on their way to their handlers: while dispatch stops,
     /// this much is kept. Default 16 MiB, at least 1 MiB.
     pub credit: usize,
@@ -109,6 +113,8 @@ pub const ERROR_MESSAGE: usize = 8 << 10;
 pub const KEY: usize = 64;
 /// The most bytes of credentials.
 pub const CREDENTIALS: usize = 16 << 10;
+/// Bytes of plans that a server or a channel keeps for further connections, roughly.
+pub const READINGS: usize = 4 << 20;
 /// What a frame may hold beside its body: header, options and their lengths.
 pub const FRAME_OVERHEAD: usize = 1 << 10;
 
@@ -121,6 +127,7 @@ impl Default for Limits {
             out_buffer: 1 << 20,
             bound_methods: 4096,
             streams: 1024,
+            schemas: 2 << 20,
             credit: 16 << 20,
             stream_bytes: 256 << 10,
             stream_items: 1024,

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use farcall_core::error::display_duration;
-use farcall_core::{Certainty, Code, CodecId, Fault, Metadata, Reply, RpcError, Stage, Trace, codec};
-use farcall_wire::{Answer, Body, CallId, CallOptions, Receiver, Sender, Start, Streams};
+use farcall_core::reading::decode;
+use farcall_core::{Certainty, Code, CodecId, Fault, Metadata, Reading, Reply, RpcError, Stage, Trace, codec};
+use farcall_wire::{Answer, Body, CallId, CallOptions, Receiver, Replies, Sender, Start, Streams};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
@@ -589,33 +590,36 @@ impl<M: Method> Call<M> {
     }
 
     fn decode(&mut self, answer: Answer, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
+        let replies = connection.as_ref().and_then(|connection| connection.inner.replies(M::service(), M::INDEX));
+        let plan = |of: fn(&Replies) -> &Reading| replies.as_ref().and_then(|replies| of(replies).value());
+        let codec = self.answer_codec();
         let undecodable = |what: &str, e| {
             let why = format!("the {what} cannot be decoded: {e}");
             Err(RpcError::new(Code::Internal, why).with_stage(Stage::Result).with_method(name::<M>()).into())
         };
         match answer {
-            Answer::Ok(body) => match codec::decode::<Unformed<M::Out, M::Form>>(self.answer_codec(), &body, result_shape::<M>) {
+            Answer::Ok(body) => match decode::<Unformed<M::Out, M::Form>>(plan(|r| &r.result), codec, &body, result_shape::<M>) {
                 Ok(out) => Ok(out.0),
                 Err(e) if M::ONEWAY => undecodable("unit of a one-way call", e),
                 Err(e) => undecodable("result", e),
             },
-            Answer::AppError(body) => match codec::decode::<M::Err>(self.answer_codec(), &body, error_shape::<M>) {
+            Answer::AppError(body) => match decode::<M::Err>(plan(|r| &r.error), codec, &body, error_shape::<M>) {
                 Ok(error) => Err(error.lift()),
                 Err(e) => undecodable("error", e),
             },
-            Answer::Stream(at) => self.receive(at, connection),
+            Answer::Stream(at) => self.receive(at, connection, replies.map(|replies| replies.result)),
             Answer::Failed(e) => Err(e.with_method(name::<M>()).into()),
         }
     }
 
     /// The result is a stream.
     #[cold]
-    fn receive(&mut self, at: Receiver, connection: Option<Arc<Connection>>) -> Reply<M::Out, M::Err> {
+    fn receive(&mut self, at: Receiver, connection: Option<Arc<Connection>>, reading: Option<Arc<Reading>>) -> Reply<M::Out, M::Err> {
         let ends = self.extra.as_mut().and_then(|extra| extra.ends.take()).map(Ends::begin);
         let stream = connection.and_then(|connection| {
             let (inner, codec) = (Arc::clone(&connection.inner), self.codec_id());
-            let method = name::<M>();
-            let received = Received { inner, connection: Some(connection), at, taken: VecDeque::new(), codec, method, ends };
+            let (connection, method) = (Some(connection), name::<M>());
+            let received = Received { inner, connection, at, taken: VecDeque::new(), codec, method, ends, reading };
             M::Form::incoming(received, ItemShapes::of_result::<M>())
         });
         stream.ok_or_else(|| RpcError::new(Code::Internal, "a stream came back for a method that has none").with_method(name::<M>()).into())

@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use farcall_core::codec::Shape;
-use farcall_core::{Certainty, Code, CodecId, Fault, Reply, RpcError, ServiceDescriptor, Stage, codec};
+use farcall_core::reading::decode;
+use farcall_core::{Certainty, Code, CodecError, CodecId, Fault, Reading, Reply, RpcError, ServiceDescriptor, Stage, codec};
 use farcall_wire::{Failure, HEADER, WHOLE, begin_reply, end_reply, status};
 use serde::Serialize;
 use tokio::task::{JoinError, JoinHandle};
@@ -47,6 +48,8 @@ pub struct Incoming {
     pub(crate) max_reply: usize,
     /// Taken when it is decoded: as a slice of what was read it would keep all of that.
     pub(crate) body: Cell<Bytes>,
+    /// How the arguments are read, if caller and provider differ.
+    pub(crate) reading: Option<Arc<Reading>>,
     /// Streams flow beside the call.
     pub(crate) streamed: bool,
     /// The stream of arguments, until the handler takes it.
@@ -68,7 +71,8 @@ impl Incoming {
     /// Decodes the arguments.
     #[inline]
     pub fn args<M: Method>(&self) -> Result<M::Args, RpcError> {
-        codec::decode(self.codec, &self.body.take(), args_shape::<M>).map_err(|e| bad_args::<M>(&e))
+        let plan = self.reading.as_ref().and_then(|reading| reading.value());
+        decode(plan, self.codec, &self.body.take(), args_shape::<M>).map_err(|e| bad_args::<M>(&e))
     }
 
     /// The stream of `M`'s arguments, in the form `F`.
@@ -250,7 +254,7 @@ pub(crate) fn result_too_large(len: usize, max: usize) -> RpcError {
 }
 
 #[cold]
-fn bad_args<M: Method>(e: &farcall_core::CodecError) -> RpcError {
+fn bad_args<M: Method>(e: &CodecError) -> RpcError {
     let service = M::service();
     let method = service.methods.get(M::INDEX as usize);
     let (signature, e) = match method {

@@ -34,9 +34,9 @@ pub enum Kind {
     Bind = 0x02,
     /// What you make of them.
     Bound = 0x03,
-    /// A schema of a row on which we differ. Not built yet.
+    /// What I write in a row on which we differ.
     Schema = 0x04,
-    /// I can read you on this row now. Not built yet.
+    /// I can read you on this row, or why I cannot.
     Ready = 0x05,
     /// A call.
     Call = 0x10,
@@ -110,6 +110,8 @@ pub mod flags {
     pub const STREAM: u8 = 0x08;
     /// The frame is about the results of a call, not its arguments: Data, Credit, End, Reset.
     pub const RESULTS: u8 = 0x10;
+    /// The binding was made by the receiver of the frame: Schema, Ready.
+    pub const THEIRS: u8 = 0x10;
     /// All that a Call may have.
     pub(crate) const CALL: u8 = OPTIONS | MORE | ONEWAY | STREAM | TARGET;
     /// Two bits: what a call is addressed to.

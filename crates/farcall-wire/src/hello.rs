@@ -101,7 +101,7 @@ pub struct Hello {
     pub incarnation: u64,
     /// What the sender takes.
     pub limits: PeerLimits,
-    /// Optional features the sender has, one bit each. None are defined yet.
+    /// Optional features the sender has, one bit each: see [`features`].
     pub features: u64,
     /// What the opener shows to prove who it is. Not sent by acceptors, and ignored from them.
     pub auth: Option<Credentials>,
@@ -110,6 +110,12 @@ pub struct Hello {
     /// The record that the sender keeps of calls with an idempotency key, and the time there; `None` if it
     /// keeps none.
     pub keys: Option<KeyMoment>,
+}
+
+/// Bits of [`Hello::features`].
+pub mod features {
+    /// Rows on which the sides differ are resolved by their schemas.
+    pub const SCHEMAS: u64 = 1 << 1;
 }
 
 mod tag {
@@ -129,7 +135,7 @@ impl Hello {
             session,
             incarnation,
             limits: PeerLimits::of(limits),
-            features: 0,
+            features: if limits.schemas > 0 { features::SCHEMAS } else { 0 },
             auth: None,
             software: concat!("farcall/", env!("CARGO_PKG_VERSION")).to_owned(),
             keys: None,

@@ -2,9 +2,10 @@
 //! how many it may still make.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use farcall_core::{Code, Limits, RpcError, compact};
+use farcall_core::{Code, CodecId, Fingerprint, Limits, Reading, RpcError, compact};
 
 use crate::failure::{Failure, cut};
 use crate::frame::{Frame, HEADER, Header, Kind, Violation, flags, status};
@@ -12,7 +13,7 @@ use crate::hello::PeerLimits;
 use crate::options::CallOptions;
 use crate::outbound::{CALL_COST, STOP, Streams};
 use crate::outbuf::OutBuf;
-use crate::table::{Bind, Catalogue, MAX_ROWS, Texts, Verdict, agree};
+use crate::table::{Bind, Catalogue, MAX_ROWS, Parts, Texts, Verdict, agree};
 
 /// A call to be run.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub struct Request {
     pub service: u32,
     /// Row of the method in the service's own descriptor.
     pub method: u16,
+    /// Row of the peer's table.
+    pub row: u16,
+    /// The two sides differ on that row: ask [`Inbound::difference`].
+    pub differs: bool,
     /// Milliseconds until the caller's deadline, if it has one.
     pub deadline: Option<u32>,
     /// Metadata, trace and codec.
@@ -45,6 +50,35 @@ pub struct Request {
 enum Row {
     Method { service: u32, method: u16, oneway: bool, streams: Streams },
     Refused(Verdict),
+    Differs { service: u32, method: u16, oneway: bool, streams: Streams, reading: Option<Arc<Reading>> },
+}
+
+/// What becomes of calls on a row on which the two sides differ.
+#[derive(Debug)]
+pub enum Difference {
+    /// They wait until both sides can read each other.
+    Held,
+    /// They run, and their arguments are read so.
+    Read(Arc<Reading>),
+    /// They are refused.
+    Refused(RpcError),
+}
+
+/// The rows of a binding of the peer's that are held.
+#[derive(Debug)]
+pub struct HeldRows {
+    pub(crate) binding: u32,
+    pub(crate) rows: Vec<HeldRow>,
+}
+
+#[derive(Debug)]
+pub(crate) struct HeldRow {
+    pub(crate) row: u16,
+    pub(crate) service: u32,
+    pub(crate) method: u16,
+    /// As the peer has it.
+    pub(crate) args: Fingerprint,
+    pub(crate) differs: Parts,
 }
 
 /// A parked call: its full number and the driver's token for it.
@@ -65,6 +99,8 @@ pub struct Inbound {
     /// Slots that a caller who keeps to our limits may use.
     slots: usize,
     draining: bool,
+    /// Rows on which the sides differ are held, not refused.
+    holds: bool,
     /// Calls whose bodies are not whole.
     partial: HashMap<u32, Request>,
     /// Of the credit of the connection: cost of the calls that came, of those that were taken, and what
@@ -94,6 +130,7 @@ impl Inbound {
             limits,
             slots,
             draining: false,
+            holds: false,
             partial: HashMap::new(),
             received: 0,
             taken: 0,
@@ -102,8 +139,13 @@ impl Inbound {
         }
     }
 
-    /// A Bind frame: looks the rows up and answers with Bound.
-    pub fn on_bind(&mut self, frame: &Frame, catalogue: &impl Catalogue, out: &mut OutBuf) -> Result<(), Violation> {
+    /// From now on rows on which the sides differ are held, to be resolved, and not refused.
+    pub fn hold_differing(&mut self) {
+        self.holds = true;
+    }
+
+    /// A Bind frame: looks the rows up and answers with Bound. Returns the rows that are held.
+    pub fn on_bind(&mut self, frame: &Frame, catalogue: &impl Catalogue, out: &mut OutBuf) -> Result<HeldRows, Violation> {
         let Header { id, aux: first, .. } = frame.header;
         let bind = Bind::decode(&frame.payload).map_err(|e| Violation(format!("a Bind frame that cannot be read: {e}")))?;
         if first as usize != self.rows.len() {
@@ -120,18 +162,28 @@ impl Inbound {
             }
             None => catalogue.find(&bind.service, &bind.group, &bind.version),
         };
-        let (mut verdicts, mut texts) = (Vec::new(), Texts::new());
+        let (mut verdicts, mut texts, mut held) = (Vec::new(), Texts::new(), Vec::new());
         for wanted in &bind.rows {
             let row = self.rows.len() as u16;
             let agreed = match &found {
-                Ok((index, service)) => match agree(wanted, service) {
-                    Ok(method) => Ok((*index as u32, method)),
-                    Err((code, why)) => Err((code, texts.cut(&why))),
+                Ok((index, service)) => match agree(wanted, service, self.holds) {
+                    Ok((method, differs)) if differs == Parts::default() => Ok((*index as u32, method, differs)),
+                    other => match service.method(&wanted.name).map_or(Ok(()), |(method, _)| catalogue.may_know(*index, method)) {
+                        Ok(()) => other.map(|(method, differs)| (*index as u32, method, differs)),
+                        Err(e) => Err((e.code(), e.message().to_owned())),
+                    }
+                    .map_err(|(code, why)| (code, texts.cut(&why))),
                 },
                 Err(e) => Err((e.code(), texts.cut(e.message()))),
             };
+            let (oneway, streams) = (wanted.bits & 1 == 1, wanted.streams());
             self.rows.push(match agreed {
-                Ok((service, method)) => Row::Method { service, method, oneway: wanted.bits & 1 == 1, streams: wanted.streams() },
+                Ok((service, method, differs)) if differs == Parts::default() => Row::Method { service, method, oneway, streams },
+                Ok((service, method, differs)) => {
+                    verdicts.push(Verdict { row, code: 0, message: String::new() });
+                    held.push(HeldRow { row, service, method, args: wanted.args, differs });
+                    Row::Differs { service, method, oneway, streams, reading: None }
+                }
                 Err((code, message)) => {
                     let verdict = Verdict { row, code: code as u8, message };
                     verdicts.push(verdict.clone());
@@ -144,7 +196,26 @@ impl Inbound {
             false => compact::encode(&verdicts).unwrap_or_default(),
         };
         out.frame(Header::new(Kind::Bound, 0, !verdicts.is_empty() as u16, id), &[&payload]);
-        Ok(())
+        Ok(HeldRows { binding: id, rows: held })
+    }
+
+    /// What has been decided of a row that was held.
+    pub fn settle(&mut self, row: u16, settled: Result<Arc<Reading>, Verdict>) {
+        let Some(at @ Row::Differs { .. }) = self.rows.get_mut(row as usize) else { return };
+        match (settled, at) {
+            (Ok(new), Row::Differs { reading, .. }) => *reading = Some(new),
+            (Err(verdict), at) => *at = Row::Refused(verdict),
+            (Ok(_), _) => {}
+        }
+    }
+
+    /// What becomes of calls on a row on which the two sides differ.
+    pub fn difference(&self, row: u16) -> Difference {
+        match self.rows.get(row as usize) {
+            Some(Row::Differs { reading: Some(reading), .. }) => Difference::Read(Arc::clone(reading)),
+            Some(Row::Refused(verdict)) => Difference::Refused(verdict.to_error()),
+            Some(Row::Differs { reading: None, .. } | Row::Method { .. }) | None => Difference::Held,
+        }
     }
 
     /// A Call frame. What cannot run is answered at once; what can is returned and counts as running
@@ -175,11 +246,13 @@ impl Inbound {
         if bits & !flags::CALL != 0 {
             return Err(Violation(format!("a call with flags {bits:#04x}, which are not in this protocol version")));
         }
-        let (service, method, streams) = match self.rows.get(row as usize) {
-            Some(Row::Method { service, method, oneway: declared, streams })
-                if *declared == oneway && streams.args == (bits & flags::STREAM != 0) && bits & flags::TARGET == 0 =>
-            {
-                (*service, *method, *streams)
+        let as_bound = |declared: bool, streams: Streams| {
+            declared == oneway && streams.args == (bits & flags::STREAM != 0) && bits & flags::TARGET == 0
+        };
+        let (service, method, streams, differs) = match self.rows.get(row as usize) {
+            Some(Row::Method { service, method, oneway, streams }) if as_bound(*oneway, *streams) => (*service, *method, *streams, false),
+            Some(Row::Differs { service, method, oneway, streams, .. }) if as_bound(*oneway, *streams) => {
+                (*service, *method, *streams, true)
             }
             other => {
                 let error = refusal(bits, row, other)?;
@@ -200,13 +273,16 @@ impl Inbound {
                 Err(error) => return Ok(self.refuse(id, bits, cost, &error, out)),
             },
         };
+        if differs && !matches!(options.codec, CodecId::Compact | CodecId::Json) {
+            return Ok(self.refuse(id, bits, cost, &unplanned(options.codec), out));
+        }
         if body.len() > self.limits.body {
             let why = format!("the arguments are {} bytes, the limit `body` is {}", body.len(), self.limits.body);
             return Ok(self.refuse(id, bits, cost, &RpcError::not_executed(Code::ResourceExhausted, why), out));
         }
         self.running += 1;
         let deadline = (deadline != 0).then_some(deadline);
-        Ok(Some(Request { id, oneway, service, method, deadline, options, body, more, streams, cost, read_at: now }))
+        Ok(Some(Request { id, oneway, service, method, row, differs, deadline, options, body, more, streams, cost, read_at: now }))
     }
 
     #[cold]
@@ -340,13 +416,23 @@ fn refusal(bits: u8, row: u16, found: Option<&Row>) -> Result<RpcError, Violatio
         (flags::TARGET_OBJECT, _) => unbuilt("calls on remote objects"),
         (flags::TARGET_ANSWER, _) => unbuilt("calls on results that are not there yet"),
         (flags::TARGET_METHOD, Some(Row::Refused(verdict))) => Ok(verdict.to_error()),
-        (flags::TARGET_METHOD, Some(Row::Method { .. })) => Ok(RpcError::not_executed(
+        (flags::TARGET_METHOD, Some(Row::Method { .. } | Row::Differs { .. })) => Ok(RpcError::not_executed(
             Code::FailedPrecondition,
             "the call is one-way or has a stream of arguments, and its binding says otherwise",
         )),
         (flags::TARGET_METHOD, None) => Err(Violation(format!("a call on row {row}, which is not bound"))),
         _ => Err(Violation(format!("a call with flags {bits:#04x}, which are not in this protocol version"))),
     }
+}
+
+/// A codec without names, and without plans.
+#[cold]
+fn unplanned(codec: CodecId) -> RpcError {
+    let why = format!(
+        "the types of caller and provider differ on this method, and only compact and JSON are read in another version: \
+         call without the codec {codec}, or build both from the same types"
+    );
+    RpcError::not_executed(Code::FailedPrecondition, why)
 }
 
 #[cold]

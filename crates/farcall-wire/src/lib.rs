@@ -8,6 +8,7 @@
 //!
 //! What it does not do: encode values (that is `farcall-core`), run handlers, or know any policy.
 
+mod differences;
 mod failure;
 mod frame;
 mod hello;
@@ -19,17 +20,18 @@ mod outbuf;
 mod session;
 mod table;
 
+pub use differences::{Differences, Readings, Replies, Settled};
 pub use failure::Failure;
 pub use frame::{
     FRAGMENT, Frame, HEADER, Header, Kind, PREFACE, PREFACE_LEN, Preface, VERSION, Violation, WHOLE, flags, get_frame, read_room, status,
 };
-pub use hello::{Hello, PeerLimits, SessionId};
-pub use inbound::{Inbound, Request, begin_reply, end_reply, reply_failure};
+pub use hello::{Hello, PeerLimits, SessionId, features};
+pub use inbound::{Difference, HeldRows, Inbound, Request, begin_reply, end_reply, reply_failure};
 pub use moment::KeyMoment;
 pub use options::{CallKey, CallOptions, tag};
 pub use outbound::{
-    Answer, Body, CallId, Delivered, GoAway, Item, Load, NEVER, Outbound, Receiver, Sendable, Sender, Start, Streams, Waiting,
+    Answer, Body, CallId, Delivered, GoAway, Item, Load, NEVER, OurHeldRows, Outbound, Receiver, Sendable, Sender, Start, Streams, Waiting,
 };
 pub use outbuf::OutBuf;
 pub use session::{Session, control};
-pub use table::{Bind, BindRow, Catalogue, Verdict};
+pub use table::{Bind, BindRow, Catalogue, Parts, Verdict};

@@ -7,7 +7,7 @@
 
 mod flows;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use farcall_core::error::display_duration;
 use farcall_core::limits::MAX_IN_FLIGHT;
 use farcall_core::{Certainty, Code, RpcError, ServiceDescriptor, Stage};
 
+use crate::differences::Replies;
 use crate::failure::{Failure, cut};
 use crate::frame::{CONTROL, FRAGMENT, HEADER, Header, Kind, Violation, WHOLE, flags, status};
 use crate::hello::PeerLimits;
@@ -27,8 +28,6 @@ use flows::{Flow, Flows, Totals};
 /// A call without a deadline expires then.
 pub const NEVER: u64 = u64::MAX;
 const NO_SLOT: u32 = u32::MAX;
-/// The key of bindings that are not looked up by key: no address is that high.
-const NO_KEY: usize = usize::MAX;
 /// Offsets of `kind` in a header, from its start.
 const KIND_AT: usize = 4;
 /// Past flushes kept to tell how long a call waited in our own queue.
@@ -179,8 +178,18 @@ pub struct GoAway {
     pub reason: RpcError,
 }
 
+/// The rows of a binding of ours that are held.
+#[derive(Debug)]
+pub struct OurHeldRows {
+    pub(crate) id: u32,
+    pub(crate) first: u16,
+    pub(crate) service: Option<&'static ServiceDescriptor>,
+    pub(crate) rows: Vec<u16>,
+}
+
 struct Binding {
-    key: usize,
+    /// The service, if it is a stub's. Its address is what it is found by.
+    service: Option<&'static ServiceDescriptor>,
     id: u32,
     first: u16,
     rows: u16,
@@ -199,6 +208,8 @@ pub struct Outbound<W> {
     bindings: Vec<Binding>,
     rows: usize,
     refused: Vec<Verdict>,
+    /// How the replies of rows are read on which the two sides differ.
+    readings: HashMap<u16, Replies>,
     earliest: u64,
     out: OutBuf,
     /// Bytes ever appended, ever taken for writing, ever written.
@@ -232,6 +243,7 @@ impl<W> Outbound<W> {
             bindings: Vec::new(),
             rows: 0,
             refused: Vec::new(),
+            readings: HashMap::new(),
             earliest: NEVER,
             out: OutBuf::default(),
             appended: 0,
@@ -259,15 +271,19 @@ impl<W> Outbound<W> {
     }
 
     /// The first row of a service in our method table; binds it (a frame is queued) at first use.
-    /// `key` names the descriptor, so that the lookup costs no hashing: it must not be used for
-    /// another one while this session lives, or methods would be mixed up. An address does if the
-    /// descriptor is never freed; for others there is [`bind_by_value`](Outbound::bind_by_value).
+    /// It is known again by its address, which costs no hashing; for descriptors that are freed there is
+    /// [`bind_by_value`](Outbound::bind_by_value).
     #[inline]
-    pub fn bind(&mut self, key: usize, service: &ServiceDescriptor) -> Result<u16, RpcError> {
-        match self.bindings.iter().find(|b| b.key == key) {
+    pub fn bind(&mut self, service: &'static ServiceDescriptor) -> Result<u16, RpcError> {
+        match self.bound(service) {
             Some(b) => Ok(b.first),
-            None => self.bind_new(key, service),
+            None => self.bind_new(Some(service), service),
         }
+    }
+
+    #[inline]
+    fn bound(&self, service: &'static ServiceDescriptor) -> Option<&Binding> {
+        self.bindings.iter().find(|b| b.service.is_some_and(|known| std::ptr::eq(known, service)))
     }
 
     /// As [`bind`](Outbound::bind), for descriptors that come and go: known again by what they say.
@@ -275,11 +291,11 @@ impl<W> Outbound<W> {
         let wanted = Bind::of(service).encode();
         match self.bindings.iter().find(|b| b.sent == wanted) {
             Some(b) => Ok(b.first),
-            None => self.bind_new(NO_KEY, service),
+            None => self.bind_new(None, service),
         }
     }
 
-    fn bind_new(&mut self, key: usize, service: &ServiceDescriptor) -> Result<u16, RpcError> {
+    fn bind_new(&mut self, stub: Option<&'static ServiceDescriptor>, service: &ServiceDescriptor) -> Result<u16, RpcError> {
         if let Some(error) = &self.closed {
             return Err(error.clone().with_certainty(Certainty::NotSent));
         }
@@ -303,7 +319,7 @@ impl<W> Outbound<W> {
         let (first, id) = (self.rows as u16, self.bindings.len() as u32 + 1);
         self.queue(Header::new(Kind::Bind, 0, first, id), &[&bind]);
         self.rows += rows;
-        self.bindings.push(Binding { key, id, first, rows: rows as u16, sent: bind, answered: false });
+        self.bindings.push(Binding { service: stub, id, first, rows: rows as u16, sent: bind, answered: false });
         Ok(first)
     }
 
@@ -312,14 +328,14 @@ impl<W> Outbound<W> {
         self.established || self.appended.saturating_add((HEADER + payload) as u64) <= BYTES_BEFORE_HELLO
     }
 
-    /// A Bound frame: remembers which rows are refused.
-    pub fn on_bound(&mut self, id: u32, aux: u16, payload: &[u8]) -> Result<(), Violation> {
+    /// A Bound frame: remembers which rows are refused, and returns those that are held, if rows may be (`hold`).
+    pub fn on_bound(&mut self, id: u32, aux: u16, payload: &[u8], hold: bool) -> Result<Option<OurHeldRows>, Violation> {
         let Some(binding) = self.bindings.iter_mut().find(|b| b.id == id && !b.answered) else {
             return Err(Violation(format!("a Bound frame for binding {id}, which does not wait for one")));
         };
         binding.answered = true;
         match (aux, payload) {
-            (0, []) => return Ok(()),
+            (0, []) => return Ok(None),
             (1, _) => {}
             _ => return Err(Violation(format!("a Bound frame with answer {aux} and {} bytes", payload.len()))),
         }
@@ -329,12 +345,34 @@ impl<W> Outbound<W> {
         if verdicts.len() > binding.rows as usize || verdicts.iter().any(|v| !range.contains(&v.row)) {
             return Err(Violation(format!("a Bound frame for rows outside of binding {id}")));
         }
-        if verdicts.iter().any(|v| v.code == 0) {
+        let (held, refused): (Vec<Verdict>, Vec<Verdict>) = verdicts.into_iter().partition(|v| v.code == 0);
+        if !held.is_empty() && !hold {
             return Err(Violation("a Bound frame with rows that wait for schemas, which was not negotiated".into()));
         }
+        let (first, service) = (binding.first, binding.service);
+        let mut rows: Vec<u16> = held.iter().map(|v| v.row).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        refused.into_iter().for_each(|verdict| self.refuse_row(verdict));
+        Ok((!rows.is_empty()).then_some(OurHeldRows { id, first, service, rows }))
+    }
+
+    fn refuse_row(&mut self, verdict: Verdict) {
         // Texts are kept for as long as the session: not more of them than people can use.
-        self.refused.extend(verdicts.into_iter().map(|v| Verdict { message: cut(&v.message, VERDICT_TEXT).to_owned(), ..v }));
-        Ok(())
+        self.refused.push(Verdict { message: cut(&verdict.message, VERDICT_TEXT).to_owned(), ..verdict });
+    }
+
+    /// What has been decided of a row that was held.
+    pub fn settle(&mut self, row: u16, settled: Result<Replies, Verdict>) {
+        match settled {
+            Ok(replies) => drop(self.readings.insert(row, replies)),
+            Err(verdict) => self.refuse_row(verdict),
+        }
+    }
+
+    /// How the replies of a method are read, if the two sides differ on it.
+    pub fn replies(&self, service: &'static ServiceDescriptor, method: u16) -> Option<Replies> {
+        self.readings.get(&(self.bound(service)?.first + method)).cloned()
     }
 
     /// Starts a two-way call: queues its frame and keeps a slot for the reply.

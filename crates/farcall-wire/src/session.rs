@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use farcall_core::{Code, Limits, RpcError};
 
+use crate::differences::Differences;
 use crate::frame::{Frame, Header, Kind, PREFACE, VERSION, Violation};
-use crate::hello::{Hello, SessionId};
+use crate::hello::{Hello, SessionId, features};
 use crate::inbound::{Inbound, go_away};
 use crate::outbound::{GoAway, Outbound};
 use crate::outbuf::OutBuf;
@@ -13,8 +14,8 @@ use crate::outbuf::OutBuf;
 /// and a lost link ends the calls in flight ([`Outbound::lose`]); to replay them on the next one
 /// (`Resume`) is not built yet.
 ///
-/// The two halves are public so that a driver may share [`Outbound`] with the callers while it
-/// keeps [`Inbound`] to itself.
+/// The parts are public so that a driver may share [`Outbound`] with the callers while it
+/// keeps the others to itself.
 pub struct Session<W> {
     /// The hello we send.
     pub hello: Hello,
@@ -22,13 +23,25 @@ pub struct Session<W> {
     pub outbound: Outbound<W>,
     /// The calls the peer makes.
     pub inbound: Inbound,
+    /// What is said of rows on which the two sides differ.
+    pub differences: Differences,
 }
 
 impl<W> Session<W> {
     /// A new session with these limits of ours.
     pub fn new(id: SessionId, incarnation: u64, limits: &Limits) -> Session<W> {
         let hello = Hello::new(id, incarnation, limits);
-        Session { outbound: Outbound::new(&hello.limits), hello, inbound: Inbound::new(limits.clone()) }
+        let (inbound, differences) = (Inbound::new(limits.clone()), Differences::new(limits));
+        Session { outbound: Outbound::new(&hello.limits), hello, inbound, differences }
+    }
+
+    /// The peer's hello is here: its limits hold from now on, and the features that both sides have.
+    pub fn established(&mut self, theirs: &Hello, peer_name: String) {
+        self.outbound.established(theirs.limits, peer_name);
+        if theirs.features & self.hello.features & features::SCHEMAS != 0 {
+            self.inbound.hold_differing();
+            self.differences.begin();
+        }
     }
 
     /// The first bytes of a link: preface and hello.
@@ -100,7 +113,6 @@ pub mod control {
     /// Why a frame that is in the catalogue is refused here.
     pub fn not_built(kind: Kind) -> Violation {
         let what = match kind {
-            Kind::Schema | Kind::Ready => "resolving schemas that differ",
             Kind::Ack | Kind::Resume => "resuming a session",
             Kind::Release | Kind::Revoked => "remote objects",
             Kind::Hello => return Violation("a second Hello".into()),

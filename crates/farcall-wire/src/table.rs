@@ -119,13 +119,13 @@ impl Bind {
     }
 }
 
-/// One row of a Bound frame whose `aux` is 1: why calls on this row are refused. `aux` 0 means that
-/// all rows agree and has no payload.
+/// One row of a Bound frame whose `aux` is 1: why calls on this row are refused, or that they are held. `aux` 0 means
+/// that all rows agree and has no payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The row, in the caller's numbers.
     pub row: u16,
-    /// [`Code`] by number. 0 is for rows that wait for schemas, which is not built.
+    /// [`Code`] by number. 0: the row is held until both sides can read each other.
     pub code: u8,
     /// For people, naming the method and what differs.
     pub message: String,
@@ -161,26 +161,46 @@ impl Verdict {
 pub trait Catalogue {
     /// The place of a service and what it is; otherwise an error that names what there is.
     fn find(&self, service: &str, group: &str, version: &str) -> Result<(usize, &ServiceDescriptor), RpcError>;
+    /// The service at a place that [`find`](Catalogue::find) gave.
+    fn get(&self, place: usize) -> Option<&ServiceDescriptor>;
+    /// Whether the peer may be told of a method that it has otherwise than this side.
+    fn may_know(&self, _place: usize, _method: usize) -> Result<(), RpcError> {
+        Ok(())
+    }
 }
 
-/// Finds a row's method and checks that both sides mean the same by it.
-pub(crate) fn agree(row: &BindRow, service: &ServiceDescriptor) -> Result<u16, (Code, String)> {
+/// The parts of a row on which the two sides differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parts {
+    /// The arguments.
+    pub args: bool,
+    /// The result.
+    pub result: bool,
+    /// The application error.
+    pub error: bool,
+}
+
+/// Finds a row's method and checks that both sides mean the same by it. If they may differ (`held`), says where they do.
+pub(crate) fn agree(row: &BindRow, service: &ServiceDescriptor, held: bool) -> Result<(u16, Parts), (Code, String)> {
     let name = &service.name;
     let Some((index, method)) = service.method(&row.name) else {
         let known: Vec<&str> = service.methods.iter().map(|m| m.name.as_str()).collect();
         return Err((Code::Unimplemented, format!("{name} has no method {:?} here; it has {}", row.name, known.join(", "))));
     };
     let Prints { args, result, error } = method.prints;
-    let differing: Vec<&str> = [("arguments", row.args == args), ("result", row.result == result), ("error", row.error == error)]
+    // Nobody reads what a one-way call gives back.
+    let twoway = row.bits & ONEWAY == 0;
+    let parts = Parts { args: row.args != args, result: twoway && row.result != result, error: twoway && row.error != error };
+    let differing: Vec<&str> = [("arguments", parts.args), ("result", parts.result), ("error", parts.error)]
         .iter()
-        .filter_map(|&(part, same)| (!same).then_some(part))
+        .filter_map(|&(part, differs)| differs.then_some(part))
         .collect();
     if row.bits & !(ONEWAY | ARGS | RESULTS) != 0 {
         return Err((Code::Unimplemented, format!("{name}.{}: row bits {:#04x} are not known here", method.name, row.bits)));
     }
     let other = row.bits ^ bits(method.traits);
-    if differing.is_empty() && other == 0 {
-        return Ok(index as u16);
+    if other == 0 && (held || differing.is_empty()) {
+        return Ok((index as u16, parts));
     }
     let what = match (other, differing.is_empty()) {
         (other, _) if other & ONEWAY != 0 => "one side calls it one-way, the other two-way".to_owned(),

@@ -44,13 +44,14 @@ fn bytes_of(out: &OutBuf) -> &[u8] {
 
 const HELLO: &str = "
     66 61 72 63 61 6c 6c 01                          # preface: \"farcall\", version 1
-    49 00 00 00 01 00 00 00 00 00 00 00              # 73 bytes, Hello
+    53 00 00 00 01 00 00 00 00 00 00 00              # 83 bytes, Hello
     02 10 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53   # 2 session
     04 08 07 00 00 00 00 00 00 00                    # 4 incarnation 7
     06 1c                                            # 6 limits, 28 bytes
     80 88 0c 80 80 80 08 80 80 04 80 80 04 80 20     # frame 197632, body 16777216, in_flight 65536, metadata 65536, bound_methods 4096
     80 08 00 00                                      # streams 1024, exports 0, pipelined 0
     80 80 80 08 80 80 10 80 08                       # credit 16777216, stream_bytes 262144, stream_items 1024
+    09 08 02 00 00 00 00 00 00 00                    # 9 features: schemas
     0d 0d 66 61 72 63 61 6c 6c 2f 30 2e 31 2e 30     # 13 software \"farcall/0.1.0\"
 ";
 
@@ -115,9 +116,19 @@ fn clock() -> ServiceDescriptor {
     }
 }
 
+/// [`clock`] as a stub has it.
+fn kept_clock() -> &'static ServiceDescriptor {
+    static CLOCK: std::sync::OnceLock<ServiceDescriptor> = std::sync::OnceLock::new();
+    CLOCK.get_or_init(clock)
+}
+
 struct Only(ServiceDescriptor);
 
 impl Catalogue for Only {
+    fn get(&self, place: usize) -> Option<&ServiceDescriptor> {
+        (place == 0).then_some(&self.0)
+    }
+
     fn find(&self, name: &str, group: &str, version: &str) -> Result<(usize, &ServiceDescriptor), RpcError> {
         assert_eq!((name, group, version), ("clock", "", "v2"));
         Ok((0, &self.0))
@@ -128,7 +139,7 @@ impl Catalogue for Only {
 fn caller() -> (Outbound<()>, OutBuf) {
     let mut outbound = Outbound::new(&PeerLimits::BEFORE_HELLO);
     outbound.established(PeerLimits::BEFORE_HELLO, "peer".into());
-    assert_eq!(outbound.bind(1, &clock()).unwrap(), 0);
+    assert_eq!(outbound.bind(kept_clock()).unwrap(), 0);
     let mut out = OutBuf::default();
     outbound.take(&mut out);
     (outbound, out)
@@ -173,7 +184,7 @@ fn bound() {
     };
     let told = |frame: &Frame| {
         let (mut outbound, _) = caller();
-        outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload).unwrap();
+        outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload, false).unwrap();
         outbound.start(0, Start { row: 0, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() }, None)
     };
     let frame = check(BOUND, &ask(clock()));
@@ -395,7 +406,7 @@ impl Ends {
         let roomy = PeerLimits { frame: 192 << 10, body: 1 << 20, streams: 8, stream_bytes: 1 << 20, ..PeerLimits::BEFORE_HELLO };
         let mut caller = Outbound::new(&roomy);
         caller.established(roomy, "peer".into());
-        caller.bind(1, &clock()).unwrap();
+        caller.bind(kept_clock()).unwrap();
         frames(&mut caller);
         let call = Start { row: 0, deadline: None, options: &[], body: Body::Segment(body.into()), streams };
         let id = caller.start(0, call, Some(())).unwrap();

@@ -3,18 +3,22 @@
 
 mod support;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use farcall_core::{Code, Detail, Limits, Metadata, RpcError, Trace};
+use farcall_core::schema::Fingerprint;
+use farcall_core::{Code, Detail, Limits, Metadata, MethodDescriptor, MethodTraits, Never, RpcError, ServiceDescriptor, Trace};
 use farcall_wire::{
-    Answer, Body, CallId, CallKey, CallOptions, Delivered, Failure, Frame, Header, Hello, Inbound, Item, KeyMoment, Kind, Load, OutBuf,
-    Outbound, PREFACE_LEN, PeerLimits, Preface, Receiver, Request, Session, Start, Streams, Verdict, begin_reply, control, end_reply,
-    flags, get_frame, read_room, status,
+    Answer, Body, CallId, CallKey, CallOptions, Delivered, Differences, Failure, Frame, Header, Hello, Inbound, Item, KeyMoment, Kind,
+    Load, OutBuf, Outbound, PREFACE_LEN, PeerLimits, Preface, Readings, Receiver, Request, Session, Settled, Start, Streams, Verdict,
+    begin_reply, control, end_reply, flags, get_frame, read_room, status,
 };
 use support::{One, Rng, seeds, service};
 
 const LIMITS: usize = 64 << 10;
+
+/// As the sessions of one server share it.
+static READINGS: OnceLock<Arc<Readings>> = OnceLock::new();
 
 fn limits() -> Limits {
     Limits { body: LIMITS, metadata: 8 << 10, in_flight: 16, ..Limits::default() }
@@ -29,15 +33,71 @@ fn echo() -> &'static One {
         let mut echo = service("Echo", &[("echo", false), ("note", true), ("odd", false), ("chat", false)]);
         let chat = &mut echo.methods[CHAT as usize].traits;
         (chat.args_stream, chat.result_stream) = (true, true);
+        let grown = |name: &str| MethodDescriptor::build::<(u64, Wide), Wide, Never>(name, None, "", &[], "", MethodTraits::default());
+        echo.methods.extend(["more", "most"].map(grown));
         One(echo)
     })
+}
+
+/// The rows on which both sides differ. They are to be the last.
+const MORE: u16 = 4;
+const MOST: u16 = 5;
+
+#[farcall_core::data(crate = farcall_core)]
+#[allow(dead_code)]
+struct Narrow {
+    n: u8,
+    list: Vec<(u16, String)>,
+    next: Option<Box<Narrow>>,
+}
+
+#[farcall_core::data(crate = farcall_core)]
+#[allow(dead_code)]
+struct Wide {
+    n: u32,
+    list: Vec<(u64, String)>,
+    next: Option<Box<Wide>>,
+    note: Option<String>,
+}
+
+/// As the peer has it: an older version.
+fn older() -> &'static ServiceDescriptor {
+    static OLDER: OnceLock<ServiceDescriptor> = OnceLock::new();
+    OLDER.get_or_init(|| {
+        let mut older = echo().0.clone();
+        let old = |name: &str| MethodDescriptor::build::<(u32, Narrow), Narrow, Never>(name, None, "", &[], "", MethodTraits::default());
+        older.methods.truncate(MORE as usize);
+        older.methods.extend(["more", "most"].map(old));
+        older
+    })
+}
+
+/// What the peer says of the rows on which both sides differ: of its own, then of ours.
+fn differences(out: &mut OutBuf) {
+    let old = &older().methods[MORE as usize];
+    let mut frame = |kind, bits, aux, payload: &[u8]| out.frame(Header::new(kind, bits, aux, 1), &[payload]);
+    let said = |part: u8, print: Fingerprint, schema: &[u8]| [&[part], &print.0[..], schema].concat();
+    let (args, result) = (old.args.bare(), old.result.bare());
+    frame(Kind::Schema, 0, MORE, &said(0, old.prints.args, &args));
+    frame(Kind::Ready, 0, MORE, b"");
+    frame(Kind::Schema, 0, MOST, &said(0, old.prints.args, b""));
+    let no = Verdict { row: MOST, code: 9, message: "they differ".into() };
+    frame(Kind::Ready, 0, MOST, &farcall_core::compact::encode(&no).unwrap());
+    for (row, result) in [(MORE, &result[..]), (MOST, b"")] {
+        frame(Kind::Schema, flags::THEIRS, row, &said(1, old.prints.result, result));
+        frame(Kind::Schema, flags::THEIRS, row, &said(2, old.prints.error, b""));
+        frame(Kind::Ready, flags::THEIRS, row, b"");
+    }
+    let mut call = |id: u32, row: u16| out.frame(Header::new(Kind::Call, 0, row, id), &[b"\0\0\0\0arguments"]);
+    call(13, MORE);
+    call(14, MOST);
 }
 
 /// All kinds of frames as a peer sends them, after its preface.
 fn transcript() -> Vec<u8> {
     let mut out = OutBuf::default();
     let mut caller = Outbound::<()>::new(&PeerLimits::BEFORE_HELLO);
-    let row = caller.bind(1, &echo().0).unwrap();
+    let row = caller.bind(older()).unwrap();
     let mut metadata = Metadata::default();
     metadata.set("tenant", "blue").unwrap();
     let key = CallKey { bytes: b"key"[..].into(), attempted: Some(KeyMoment { record: 1, ms: 2 }) };
@@ -59,7 +119,8 @@ fn transcript() -> Vec<u8> {
     bytes.extend_from_slice(out.contiguous().unwrap());
     let mut out = OutBuf::default();
     caller.take(&mut out);
-    let verdicts = vec![Verdict { row: 2, code: 9, message: "they differ".into() }];
+    let verdict = |row, code, message: &str| Verdict { row, code, message: message.into() };
+    let verdicts = vec![verdict(2, 9, "they differ"), verdict(MORE, 0, ""), verdict(MOST, 0, "")];
     out.frame(Header::new(Kind::Bound, 0, 1, 1), &[&farcall_core::compact::encode(&verdicts).unwrap()]);
     let mut reply = |id: u32, status: u16, body: &[u8]| {
         let start = begin_reply(out.small(), id, status);
@@ -70,6 +131,7 @@ fn transcript() -> Vec<u8> {
     reply(1, status::APP_ERROR, b"error");
     let failure = RpcError::new(Code::Internal, "it broke").with_detail(Detail { type_name: "t".into(), value: vec![1, 2] });
     reply(2, status::FAILURE, &Failure::from_error(&failure).encode());
+    differences(&mut out);
     flows(&mut out);
     out.frame(Header::new(Kind::Pong, 0, 0, 9), &[]);
     out.frame(Header::new(Kind::GoAway, 0, 0, 0), &[&5u64.to_le_bytes(), &[14], b"leaving"]);
@@ -119,12 +181,16 @@ fn feed(bytes: &[u8]) -> Result<usize, String> {
     let mut side = Side {
         outbound: Outbound::new(&ours),
         inbound: Inbound::new(limits()),
+        differences: Differences::new(&limits()),
         out: OutBuf::default(),
         parked: Vec::new(),
         readers: Vec::new(),
     };
     side.outbound.established(ours, "peer".into());
-    let row = side.outbound.bind(1, &echo().0).unwrap();
+    side.inbound.hold_differing();
+    side.differences.begin();
+    side.differences.share(Arc::clone(READINGS.get_or_init(Arc::default)));
+    let row = side.outbound.bind(&echo().0).unwrap();
     let both = Streams { args: true, results: true };
     let start = |row, streams| Start { row, deadline: Some(10), options: &[], body: Body::Copy(b"x"), streams };
     let mut ids: Vec<_> = (0..4).map(|i| side.outbound.start(0, start(row, Streams::default()), Some(i)).unwrap()).collect();
@@ -152,6 +218,7 @@ fn feed(bytes: &[u8]) -> Result<usize, String> {
 struct Side {
     outbound: Outbound<u32>,
     inbound: Inbound,
+    differences: Differences,
     out: OutBuf,
     parked: Vec<u32>,
     readers: Vec<Receiver>,
@@ -185,8 +252,8 @@ impl Side {
 
     fn feed_frame(&mut self, frame: Frame) -> Result<(), String> {
         let text = |v: farcall_wire::Violation| v.0;
-        let Side { outbound, inbound, out, .. } = self;
-        let (id, mut wake) = (frame.header.id, Vec::new());
+        let Side { outbound, inbound, out, differences, .. } = self;
+        let (id, mut wake, mut settled) = (frame.header.id, Vec::new(), Vec::new());
         match frame.header.kind {
             Kind::Call => {
                 if let Some(request) = inbound.on_call(frame, 0, out).map_err(text)? {
@@ -194,8 +261,13 @@ impl Side {
                 }
             }
             Kind::Void => inbound.on_void(),
-            Kind::Bind => inbound.on_bind(&frame, echo(), out).map_err(text)?,
-            Kind::Bound => outbound.on_bound(id, frame.header.aux, &frame.payload).map_err(text)?,
+            Kind::Bind => differences.offer(inbound.on_bind(&frame, echo(), out).map_err(text)?, echo(), out, &mut settled),
+            Kind::Bound => {
+                let held = outbound.on_bound(id, frame.header.aux, &frame.payload, differences.in_use()).map_err(text)?;
+                held.into_iter().for_each(|held| differences.answer(held, out, &mut settled));
+            }
+            Kind::Schema => differences.on_schema(&frame, echo(), out, &mut settled).map_err(text)?,
+            Kind::Ready => differences.on_ready(&frame, &mut settled).map_err(text)?,
             Kind::Reply => outbound.on_reply(frame.header, frame.payload, &mut wake).map_err(text)?,
             Kind::Data => match outbound.on_data(frame, &limits(), &mut wake).map_err(text)? {
                 Delivered::Nothing => {}
@@ -222,6 +294,12 @@ impl Side {
             Kind::Pong => {}
             Kind::GoAway => outbound.go_away(control::on_go_away(&frame.payload).map_err(text)?, &mut wake),
             other => return Err(control::not_built(other).0),
+        }
+        for settled in settled {
+            match settled {
+                Settled::Ours(row, replies) => self.outbound.settle(row, replies),
+                Settled::Theirs(row, reading) => self.inbound.settle(row, reading),
+            }
         }
         let mut over = Vec::new();
         self.outbound.take_over(&mut over);
@@ -270,7 +348,7 @@ impl Side {
 
 #[test]
 fn the_transcript_itself_is_understood() {
-    assert_eq!(feed(&transcript()), Ok(43));
+    assert_eq!(feed(&transcript()), Ok(55));
 }
 
 #[test]
@@ -286,7 +364,7 @@ fn every_truncation_is_understood_so_far() {
             Err(why) => assert!(cut < PREFACE_LEN, "{why} at {cut}"),
         }
     }
-    assert_eq!(most, 42);
+    assert_eq!(most, 54);
 }
 
 #[test]

@@ -106,6 +106,18 @@ enum Node {
     Enum(Box<[Variant]>),
 }
 
+impl Node {
+    /// Bytes beside its own.
+    fn weight(&self) -> usize {
+        match self {
+            Node::Tuple(parts) => size_of_val(&**parts),
+            Node::Struct(fields) => fields.weight(),
+            Node::Enum(variants) => variants.iter().map(|variant| size_of::<Variant>() + variant.weight()).sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// How the fields of a struct are read.
 #[derive(Debug)]
 struct Fields {
@@ -113,6 +125,16 @@ struct Fields {
     /// Whether the steps make the reader's fields in the reader's order, none left out but defaults at the end. Then
     /// serde needs no names, which is quicker.
     in_order: bool,
+}
+
+impl Fields {
+    fn weight(&self) -> usize {
+        let name = |step: &FieldStep| match step {
+            FieldStep::Read { name, .. } | FieldStep::Absent { name } => name.len(),
+            FieldStep::Skip(_) => 0,
+        };
+        size_of_val(&*self.steps) + self.steps.iter().map(name).sum::<usize>()
+    }
 }
 
 /// What comes next in a struct.
@@ -132,6 +154,17 @@ struct Variant {
     name: Box<str>,
     /// The reader's number for it and what it holds, if the reader has a place for it.
     known: Option<(u32, Payload)>,
+}
+
+impl Variant {
+    fn weight(&self) -> usize {
+        let held = match &self.known {
+            Some((_, Payload::Tuple(parts))) => size_of_val(&**parts),
+            Some((_, Payload::Struct(fields))) => fields.weight(),
+            Some((_, Payload::Unit(_) | Payload::Newtype(_))) | None => 0,
+        };
+        self.name.len() + held
+    }
 }
 
 /// How what a variant holds is read.
@@ -164,6 +197,13 @@ impl Plan {
     /// Whether the compact codec reads these bytes just as well.
     pub fn is_same(&self) -> bool {
         matches!(self.nodes[self.root as usize], Node::Same)
+    }
+
+    /// Bytes that it takes, roughly: what a cache of plans counts.
+    pub fn weight(&self) -> usize {
+        let nodes: usize = self.nodes.iter().map(|node| size_of::<Node>() + node.weight()).sum();
+        let notes: usize = self.notes.iter().map(|note| note.path.len() + note.writer.len() + note.reader.len()).sum();
+        size_of::<Plan>() + nodes + self.skips.weight() + notes
     }
 
     /// Reads a value that takes up the whole frame, as [`Codec::decode`](crate::Codec::decode) does for the own type.

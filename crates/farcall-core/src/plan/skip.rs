@@ -140,6 +140,15 @@ impl Skips {
         self.0.len()
     }
 
+    /// Bytes that they take, roughly.
+    pub(super) fn weight(&self) -> usize {
+        let parts = |skip: &Skip| match skip {
+            Skip::All(parts) | Skip::Enum(parts) => size_of_val(&**parts),
+            _ => 0,
+        };
+        size_of_val(&*self.0) + self.0.iter().map(parts).sum::<usize>()
+    }
+
     /// Steps over a value.
     pub(super) fn skip(&self, decoder: &mut Decoder<'_>, id: Id) -> Result<(), CodecError> {
         match &self.0[id as usize] {

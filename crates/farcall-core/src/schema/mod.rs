@@ -255,6 +255,37 @@ impl TypeSchema {
     }
 }
 
+impl TypeSchema {
+    /// The schema in the compact codec, as it travels: without docs and foreign names, which are for people and for
+    /// other formats.
+    pub fn bare(&self) -> Vec<u8> {
+        let mut bare = self.clone();
+        bare.defs.iter_mut().for_each(strip_def);
+        // Names, numbers and types: nothing in it can fail to encode, unless types nest beyond what may travel.
+        crate::compact::encode(&bare).unwrap_or_default()
+    }
+}
+
+fn strip_def(def: &mut Def) {
+    (def.docs, def.foreign) = (String::new(), None);
+    match &mut def.kind {
+        Kind::Unit | Kind::Tuple(_) => {}
+        Kind::Struct(fields) => fields.iter_mut().for_each(strip_field),
+        Kind::Enum(variants) => {
+            for variant in variants {
+                (variant.docs, variant.foreign) = (String::new(), None);
+                if let Payload::Struct(fields) = &mut variant.payload {
+                    fields.iter_mut().for_each(strip_field);
+                }
+            }
+        }
+    }
+}
+
+fn strip_field(field: &mut Field) {
+    (field.docs, field.foreign) = (String::new(), None);
+}
+
 /// Collects the definitions of the types that a schema refers to.
 #[derive(Default)]
 pub struct SchemaBuilder {

@@ -167,6 +167,7 @@ impl Channel {
                         codec: call.codec,
                         method: name,
                         ends: ends.map(Ends::begin),
+                        reading: None,
                     })))
                 }
                 Some(Answer::Failed(e)) => Err(e.with_method(name)),

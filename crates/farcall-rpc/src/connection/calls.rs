@@ -24,9 +24,9 @@ const LONG_MS: u32 = 5000;
 
 /// A call that was read and is not started.
 pub(super) struct Arrived {
-    request: Request,
+    pub(super) request: Request,
     /// Its stream of arguments.
-    stream: Option<Box<Received>>,
+    pub(super) stream: Option<Box<Received>>,
 }
 
 impl Driver {
@@ -50,27 +50,50 @@ impl Driver {
             },
             false => None,
         };
+        if request.differs {
+            return self.arrived_differing(Arrived { request, stream });
+        }
+        self.go_on(Arrived { request, stream });
+    }
+
+    #[inline]
+    fn go_on(&mut self, arrived: Arrived) {
         match self.is_full() || !self.backlog.is_empty() {
-            true => self.queue(Arrived { request, stream }),
-            false => self.dispatch(request, stream),
+            true => self.queue(arrived),
+            false => self.dispatch(arrived.request, arrived.stream),
+        }
+    }
+
+    #[cold]
+    fn arrived_differing(&mut self, arrived: Arrived) {
+        if let Some(arrived) = self.differing(arrived) {
+            self.go_on(arrived);
         }
     }
 
     /// Keeps a call until there is room for its reply.
     #[cold]
     fn queue(&mut self, arrived: Arrived) {
+        if let Some(arrived) = self.keep(arrived) {
+            self.backlog.push_back(arrived);
+        }
+    }
+
+    /// Makes a call one that waits to be started. If too much is held already, it is refused instead.
+    pub(super) fn keep(&mut self, arrived: Arrived) -> Option<Arrived> {
         let Arrived { request, stream } = arrived;
         if self.holds_too_much(&request) {
             drop(stream);
             let error = self.too_much_held();
-            return self.refuse(request, &error);
+            self.refuse(request, &error);
+            return None;
         }
         self.held += request.body.len();
         // A call with streams has its place.
         if !request.oneway && request.streams == Streams::default() {
             self.inbound.queue(request.id);
         }
-        self.backlog.push_back(Arrived { request, stream });
+        Some(Arrived { request, stream })
     }
 
     /// Keeps a call until its body is whole.
@@ -116,9 +139,9 @@ impl Driver {
         self.inbound.occupy(request.id);
         let descriptor = self.services.skeletons[request.service as usize].descriptor();
         let (codec, method) = (request.options.codec, descriptor.full_name(request.method as usize));
-        let received = |at| {
-            Box::new(Received { inner: Arc::clone(&self.inner), connection: None, at, taken: VecDeque::new(), codec, method, ends: None })
-        };
+        let inner = Arc::clone(&self.inner);
+        let received =
+            |at| Box::new(Received { inner, connection: None, at, taken: VecDeque::new(), codec, method, ends: None, reading: None });
         Ok(at.map(received))
     }
 
@@ -138,13 +161,17 @@ impl Driver {
 
     /// Runs a call's handler in place; parks it if it has to wait.
     #[inline]
-    fn dispatch(&mut self, request: Request, stream: Option<Box<Received>>) {
+    fn dispatch(&mut self, request: Request, mut stream: Option<Box<Received>>) {
         if let Some(error) = self.refusal(&request) {
             drop(stream);
             return self.refuse(request, &error);
         }
         self.inbound.taken(request.cost);
         let ending = self.ending(&request);
+        let reading = if request.differs { self.reading(&request) } else { None };
+        if let Some(stream) = &mut stream {
+            stream.reading.clone_from(&reading);
+        }
         let Request { id, oneway, service, method, deadline, options, body, read_at, .. } = request;
         let (bytes, expires) = (body.len(), deadline.map(|ms| read_at + u64::from(ms)));
         let skeleton = &self.services.skeletons[service as usize];
@@ -159,6 +186,7 @@ impl Driver {
             codec: options.codec,
             max_reply: self.max_reply,
             body: Cell::new(body),
+            reading,
             streamed: ending.streamed,
             stream: Cell::new(stream),
         };
@@ -315,7 +343,7 @@ impl Driver {
 
     /// The caller of a call that was not started is gone.
     #[cold]
-    fn refuse_gone(&mut self, request: Request) {
+    pub(super) fn refuse_gone(&mut self, request: Request) {
         let (id, streamed) = (request.id, request.streams != Streams::default());
         self.refuse(request, &RpcError::not_executed(Code::Cancelled, "the caller went away before the handler was started"));
         if streamed {
@@ -331,7 +359,7 @@ impl Driver {
     }
 
     #[cold]
-    fn refuse(&mut self, request: Request, error: &RpcError) {
+    pub(super) fn refuse(&mut self, request: Request, error: &RpcError) {
         self.inbound.taken(request.cost);
         let ending = self.ending(&request);
         self.failed_call(ending, error);
@@ -461,6 +489,9 @@ impl Driver {
     /// The caller of a call is gone: its handler is dropped if the method allows it, and not started
     /// if it was not yet.
     pub(super) fn cancelled(&mut self, id: u32) {
+        if self.cancel_waiting(id) {
+            return;
+        }
         if let Some(token) = self.inbound.on_cancel(id) {
             let Some(&Entry { cancel, streamed, .. }) = self.parked.get(token) else { return };
             if cancel {
@@ -519,7 +550,7 @@ impl Driver {
 pub(super) type Ended = Result<(Option<Finish>, Option<Box<Aside>>), RpcError>;
 
 #[cold]
-fn too_late() -> RpcError {
+pub(super) fn too_late() -> RpcError {
     RpcError::not_executed(Code::DeadlineExceeded, "the deadline passed before the handler was started").with_stage(Stage::ServerQueue)
 }
 

@@ -21,7 +21,9 @@ use bytes::Bytes;
 use farcall_core::error::display_duration;
 use farcall_core::{Code, RpcError, ServiceDescriptor};
 use farcall_transport::Io;
-use farcall_wire::{Catalogue, Delivered, Frame, Header, Inbound, Kind, OutBuf, Violation, control, get_frame};
+use farcall_wire::{
+    Catalogue, Delivered, Differences, Frame, Header, Inbound, Kind, OutBuf, Readings, Settled, Violation, control, get_frame,
+};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
@@ -29,6 +31,7 @@ use tokio::time::Sleep;
 use super::apart::{Slow, Stride};
 use super::calls::{Arrived, Ended};
 use super::detached::{Detached, Ending, Running};
+use super::differing::WaitingRows;
 use super::handshake::Handshake;
 use super::parked::ParkedSet;
 use super::read::ReadBuf;
@@ -72,12 +75,21 @@ pub(crate) struct Services {
     pub(crate) chain: Option<Chain>,
     /// What is remembered of calls with an idempotency key.
     pub(crate) keys: Option<Arc<Record>>,
+    /// How types are read that differ between the two sides of a connection.
+    pub(crate) readings: Arc<Readings>,
 }
 
 impl Services {
     /// Those of a side that serves nothing.
     pub(crate) fn empty() -> Services {
-        Services { skeletons: Vec::new(), observers: Vec::new(), admission: Admission::open(), chain: None, keys: None }
+        Services {
+            skeletons: Vec::new(),
+            observers: Vec::new(),
+            admission: Admission::open(),
+            chain: None,
+            keys: None,
+            readings: Arc::default(),
+        }
     }
 }
 
@@ -88,6 +100,17 @@ pub(crate) struct Found<'a> {
 }
 
 impl Catalogue for Found<'_> {
+    fn get(&self, place: usize) -> Option<&ServiceDescriptor> {
+        self.services.skeletons.get(place).map(|skeleton| skeleton.descriptor())
+    }
+
+    fn may_know(&self, place: usize, method: usize) -> Result<(), RpcError> {
+        match self.get(place) {
+            Some(service) => self.services.admission.admit(service, method, self.caller),
+            None => Ok(()),
+        }
+    }
+
     fn find(&self, service: &str, group: &str, version: &str) -> Result<(usize, &ServiceDescriptor), RpcError> {
         let all = || self.services.skeletons.iter().map(|s| s.descriptor()).enumerate();
         let exact = all().find(|(_, d)| d.name == service && d.group == group && d.version == version);
@@ -137,6 +160,11 @@ pub(crate) struct Driver {
     pub(super) inner: Arc<Inner>,
     pub(super) services: Arc<Services>,
     pub(super) inbound: Inbound,
+    /// Rows on which the two sides differ, and what was decided of them since the driver last looked.
+    pub(super) differences: Differences,
+    pub(super) settled: Vec<Settled>,
+    /// Calls on such rows that wait until both sides can read each other.
+    pub(super) waiting: WaitingRows,
     pub(super) runners: Vec<Option<Box<dyn Runner>>>,
     /// By service and method, once a call of the service came.
     pub(super) slow: Vec<Vec<Slow>>,
@@ -209,15 +237,16 @@ pub(crate) struct Driver {
 impl Driver {
     /// Puts a driver on a link that has shaken hands. Run it as a task; it ends with the link.
     pub(crate) fn new(handshake: Handshake, services: Arc<Services>, running: Arc<Running>, address: String) -> (Connection, Box<Driver>) {
-        let Handshake { link, rest, theirs, session, identity } = handshake;
+        let Handshake { link, rest, theirs, mut session, identity } = handshake;
+        session.established(&theirs, address.clone());
         let keys = theirs.keys.map(|moment| Seen { moment, at: crate::time::now() });
         let (software, incarnation, facts) = (theirs.software, theirs.incarnation, link.facts());
         let guarded = services.admission.is_guarded();
         let expires = identity.as_ref().and_then(|identity| identity.expires());
-        let peer = Arc::new(Peer { address: address.clone(), software, incarnation, facts, identity, keys });
+        let peer = Arc::new(Peer { address, software, incarnation, facts, identity, keys });
         let max_frame = session.hello.limits.frame as usize;
-        let (mut outbound, inbound) = (session.outbound, session.inbound);
-        outbound.established(theirs.limits, address);
+        let (outbound, inbound, mut differences) = (session.outbound, session.inbound, session.differences);
+        differences.share(Arc::clone(&services.readings));
         let limits = inbound.limits().clone();
         let clock = Clock::start();
         let proof_ends = expires.map_or(farcall_wire::NEVER, |end| clock.ms_of(end));
@@ -227,7 +256,14 @@ impl Driver {
         let spin = Spin::new(if cfg!(feature = "testing") && in_memory { Duration::ZERO } else { limits.spin });
         let shared =
             Shared { outbound, driver: None, now: 0, gone_by: 0, corks: 0, waiting_for_room: Room::default(), orders: Orders::default() };
-        let inner = Arc::new(Inner { shared: Mutex::new(shared), clock, limits, peer: Arc::clone(&peer), closed: false.into() });
+        let inner = Arc::new(Inner {
+            shared: Mutex::new(shared),
+            clock,
+            limits,
+            peer: Arc::clone(&peer),
+            closed: false.into(),
+            differs: false.into(),
+        });
         let driver = Driver {
             link,
             inner: Arc::clone(&inner),
@@ -243,6 +279,9 @@ impl Driver {
             slice_end_us: 0,
             services,
             inbound,
+            differences,
+            settled: Vec::new(),
+            waiting: WaitingRows::default(),
             parked: ParkedSet::default(),
             current: Current { context: crate::Context { peer: Some(peer), ..Default::default() }, ..Current::default() },
             read: ReadBuf::new(rest),
@@ -491,11 +530,7 @@ impl Driver {
         match frame.header.kind {
             Kind::Call => self.on_call(frame)?,
             Kind::Void => self.inbound.on_void(),
-            Kind::Bind => {
-                let found = Found { services: &self.services, caller: self.inner.peer.identity.as_deref() };
-                self.inbound.on_bind(&frame, &found, &mut self.replies)?;
-            }
-            Kind::Bound => self.inner.lock().outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload)?,
+            Kind::Bind | Kind::Bound | Kind::Schema | Kind::Ready => self.on_table(&frame)?,
             Kind::Cancel => self.cancelled(frame.header.id),
             Kind::Credit | Kind::End | Kind::Reset => self.on_flow(frame)?,
             Kind::Ping => self.ping = Some(frame.header.id),
@@ -541,6 +576,7 @@ impl Driver {
             shared.outbound.expire(self.now, &mut self.wake);
         }
         self.wake_callers();
+        self.expire_waiting();
         if self.now >= self.parked_expiry {
             let now = self.inner.clock.instant(self.now);
             for token in self.parked.expired(now) {
@@ -668,7 +704,8 @@ impl Driver {
                 return Ok(Flushed::End(if abort || unwritten { End::Aborted } else { End::Done }));
             }
             self.asked = shared.outbound.in_flight() > 0;
-            let expiry = shared.outbound.next_expiry().min(self.parked_expiry).min(self.last_write_by).min(self.next_beat());
+            let expiry = shared.outbound.next_expiry().min(self.parked_expiry).min(self.waiting.expiry());
+            let expiry = expiry.min(self.last_write_by).min(self.next_beat());
             let expiry = if self.draining { expiry } else { expiry.min(self.proof_ends) };
             shared.driver = Some(cx.waker().clone());
             drop(shared);

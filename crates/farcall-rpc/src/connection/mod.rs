@@ -3,6 +3,7 @@
 mod apart;
 mod calls;
 mod detached;
+mod differing;
 mod driver;
 mod flows;
 mod handshake;
@@ -19,7 +20,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use farcall_core::{Certainty, Code, Limits, RpcError, ServiceDescriptor};
-use farcall_wire::{CallId, Outbound, Sender, Start};
+use farcall_wire::{CallId, Outbound, Replies, Sender, Start};
 
 use crate::context::Peer;
 pub(crate) use calls::crowded;
@@ -91,6 +92,8 @@ pub(crate) struct Inner {
     pub(crate) peer: Arc<Peer>,
     /// No new calls: the link is lost or the peer is going away.
     closed: AtomicBool,
+    /// There are rows of ours on which the two sides differ.
+    differs: std::sync::atomic::AtomicBool,
 }
 
 struct Shared {
@@ -166,7 +169,7 @@ impl Bound<'_> {
     #[inline]
     fn row(self, outbound: &mut Outbound<Waker>) -> Result<u16, RpcError> {
         match self {
-            Bound::Stub(service) => outbound.bind(std::ptr::from_ref(service).addr(), service),
+            Bound::Stub(service) => outbound.bind(service),
             Bound::Raw(service) => outbound.bind_by_value(service),
         }
     }
@@ -228,6 +231,16 @@ impl Inner {
         let shared = self.lock();
         let Orders { close, drain, abort } = shared.orders;
         close || drain || abort || shared.outbound.closed().is_some()
+    }
+
+    /// How the replies of a method are read, if the two sides differ on it.
+    #[inline]
+    pub(crate) fn replies(&self, service: &'static ServiceDescriptor, method: u16) -> Option<Replies> {
+        // Set before the first reply is delivered, under the lock under which that is taken.
+        match self.differs.load(Ordering::Relaxed) {
+            false => None,
+            true => self.lock().outbound.replies(service, method),
+        }
     }
 
     /// Whether new calls must look for another connection.

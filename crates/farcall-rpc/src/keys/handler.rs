@@ -58,7 +58,7 @@ impl<'a> Keyed<'a> {
         let caller = self.caller.map(Into::into);
         let id = Id { caller, service: self.service, method: call.method, key: std::mem::take(&mut self.key.bytes) };
         let body = call.body.take();
-        let admitted = record.admit(id, self.key.attempted, call.codec, &body);
+        let admitted = record.admit(id, self.key.attempted, (call.codec, call.reading.as_ref().and_then(|r| r.writer())), &body);
         call.body.set(body);
         admitted
     }

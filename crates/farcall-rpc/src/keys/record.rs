@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use farcall_core::error::display_duration;
-use farcall_core::{Code, CodecId, Limits, RpcError, Stage};
+use farcall_core::{Code, CodecId, Fingerprint, Limits, RpcError, Stage};
 use farcall_wire::{Failure, KeyMoment, status};
 use tokio::sync::watch;
 
@@ -128,10 +128,11 @@ impl Record {
         self: &Arc<Record>,
         id: Id,
         attempted: Option<KeyMoment>,
-        codec: CodecId,
+        (codec, writer): (CodecId, Option<Fingerprint>),
         arguments: &[u8],
     ) -> Result<Admitted, RpcError> {
-        let arguments = self.arguments.hash_one((codec as u8, arguments));
+        // Callers of two versions may mean two things by the same bytes.
+        let arguments = self.arguments.hash_one((codec as u8, writer, arguments));
         let mut book = self.book();
         // Read under the lock, so that what ends is written down in the order of its time.
         let now = self.ms();
@@ -288,7 +289,7 @@ mod tests {
 
     fn admit(record: &Arc<Record>, key: &str, attempted: Option<KeyMoment>) -> Result<Admitted, RpcError> {
         let id = Id { caller: None, service: 0, method: 0, key: key.as_bytes().into() };
-        record.admit(id, attempted, CodecId::Compact, b"arguments")
+        record.admit(id, attempted, (CodecId::Compact, None), b"arguments")
     }
 
     fn run(record: &Arc<Record>, key: &str) -> Running {
@@ -337,9 +338,11 @@ mod tests {
         let record = roomy();
         end(&record, "a", 1);
         let id = |method| Id { caller: None, service: 0, method, key: b"a"[..].into() };
-        assert!(matches!(record.admit(id(1), None, CodecId::Compact, b"arguments"), Ok(Admitted::Run(_))));
-        for (codec, arguments) in [(CodecId::Compact, &b"others"[..]), (CodecId::Json, b"arguments")] {
-            let e = record.admit(id(0), None, codec, arguments).err().unwrap();
+        assert!(matches!(record.admit(id(1), None, (CodecId::Compact, None), b"arguments"), Ok(Admitted::Run(_))));
+        let (compact, json) = ((CodecId::Compact, None), (CodecId::Json, None));
+        let another_version = (CodecId::Compact, Some(Fingerprint([7; 16])));
+        for (how, arguments) in [(compact, &b"others"[..]), (json, b"arguments"), (another_version, b"arguments")] {
+            let e = record.admit(id(0), None, how, arguments).err().unwrap();
             assert_eq!((e.code(), e.certainty()), (Code::InvalidArgument, Certainty::NotExecuted));
         }
     }

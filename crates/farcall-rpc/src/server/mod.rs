@@ -240,9 +240,8 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     let (authenticators, describe) = (std::mem::take(authenticators), std::mem::take(describe));
     let admission = Admission::new(authenticators, *anonymous, describe, limits, observers.clone());
     let admission = admission.guarding(skeletons.iter().map(|s| s.descriptor()));
-    let services =
-        Services { skeletons: builder.skeletons, observers: builder.observers, admission, chain, keys: Record::new(&builder.limits) };
-    let services = Arc::new(services);
+    let (skeletons, observers, keys) = (builder.skeletons, builder.observers, Record::new(&builder.limits));
+    let services = Arc::new(Services { skeletons, observers, admission, chain, keys, readings: Arc::default() });
     let stop = watch::Sender::new(Stop::No);
     let live = watch::Sender::new(0);
     let farcall = Farcall::new(Arc::clone(&services), builder.limits.clone(), readiness.clone(), stop.subscribe());

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use farcall_core::{Code, CodecId, Fault, Reply, RpcError, Stage, codec};
+use farcall_core::reading::decode;
+use farcall_core::{Code, CodecError, CodecId, Fault, Reading, Reply, RpcError, Stage};
 use farcall_wire::{Item, Receiver};
 use futures_core::Stream;
 use serde::de::DeserializeOwned;
@@ -32,6 +33,8 @@ pub struct Received {
     pub(crate) method: String,
     /// Whom its end is told.
     pub(crate) ends: Option<Box<Ends>>,
+    /// How its items are read, if caller and provider differ.
+    pub(crate) reading: Option<Arc<Reading>>,
 }
 
 impl std::fmt::Debug for Received {
@@ -92,19 +95,21 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let item = ready!(self.received.poll_item(cx));
-        let Received { codec, method, .. } = &self.received;
+        let Received { codec, method, reading, .. } = &self.received;
         let (codec, shapes) = (*codec, self.shapes);
-        let undecodable = |what: &str, e: farcall_core::CodecError| {
+        let undecodable = |what: &str, e: CodecError| {
             let error = RpcError::new(Code::DataLoss, format!("{what} cannot be decoded: {e}"));
             error.with_stage(Stage::Decode).with_method(method.as_str())
         };
         Poll::Ready(match item {
-            Item::Item(bytes) => Some(match codec::decode::<Unformed<T, F>>(codec, &bytes, shapes.item) {
-                Ok(item) => Ok(item.0),
-                Err(e) => Err(undecodable("a stream item", e).into()),
-            }),
+            Item::Item(bytes) => {
+                Some(match decode::<Unformed<T, F>>(reading.as_ref().and_then(|r| r.item()), codec, &bytes, shapes.item) {
+                    Ok(item) => Ok(item.0),
+                    Err(e) => Err(undecodable("a stream item", e).into()),
+                })
+            }
             Item::End => None,
-            Item::AppError(bytes) => Some(Err(match codec::decode::<E>(codec, &bytes, shapes.error) {
+            Item::AppError(bytes) => Some(Err(match decode::<E>(reading.as_ref().and_then(|r| r.end()), codec, &bytes, shapes.error) {
                 Ok(error) => error.lift(),
                 Err(e) => undecodable("the stream's error", e).into(),
             })),

@@ -12,6 +12,10 @@ use crate::table::BindRow;
 struct One(ServiceDescriptor);
 
 impl Catalogue for One {
+    fn get(&self, _: usize) -> Option<&ServiceDescriptor> {
+        Some(&self.0)
+    }
+
     fn find(&self, service: &str, _: &str, _: &str) -> Result<(usize, &ServiceDescriptor), RpcError> {
         match service == self.0.name {
             true => Ok((0, &self.0)),
@@ -61,7 +65,7 @@ impl Table {
 
     fn feed(&mut self, frame: Frame) {
         let result = match frame.header.kind {
-            Kind::Bind => self.inbound.on_bind(&frame, &One(echo()), &mut self.out),
+            Kind::Bind => self.inbound.on_bind(&frame, &One(echo()), &mut self.out).map(drop),
             Kind::Call => self.inbound.on_call(frame, 0, &mut self.out).map(|request| {
                 if let Some(r) = request {
                     let how = if r.more { "hold" } else { "run" };

@@ -21,6 +21,11 @@ pub(crate) fn service(name: &str, methods: &[(&str, bool)]) -> ServiceDescriptor
     }
 }
 
+/// A descriptor that lives for ever, as a stub's does.
+pub(crate) fn kept(name: &str, methods: &[(&str, bool)]) -> &'static ServiceDescriptor {
+    Box::leak(Box::new(service(name, methods)))
+}
+
 fn limits(in_flight: u32) -> PeerLimits {
     PeerLimits { in_flight, body: 1000, ..PeerLimits::BEFORE_HELLO }
 }
@@ -39,7 +44,7 @@ impl Table {
     fn new() -> Table {
         let mut out = Outbound::new(&PeerLimits::BEFORE_HELLO);
         out.established(limits(3), "peer".into());
-        let first = out.bind(1, &service("Echo", &[("echo", false)])).unwrap();
+        let first = out.bind(kept("Echo", &[("echo", false)])).unwrap();
         assert_eq!(first, 0);
         let mut t = Table { out, wire: OutBuf::default(), written: BytesMut::new(), now: 0, calls: Vec::new(), log: Vec::new() };
         t.step("write");
@@ -301,7 +306,7 @@ fn the_peers_limits_are_kept() {
 #[test]
 fn before_the_peers_hello_only_so_much_is_queued() {
     let mut out = Outbound::<()>::new(&PeerLimits::BEFORE_HELLO);
-    out.bind(1, &service("Echo", &[("echo", false)])).unwrap();
+    out.bind(kept("Echo", &[("echo", false)])).unwrap();
     let body = vec![0; 48 << 10];
     let mut call =
         || out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(&body), streams: Streams::default() });
@@ -315,11 +320,11 @@ fn rows_do_not_wrap_whatever_the_peer_announces() {
     let mut out = Outbound::<()>::new(&PeerLimits::BEFORE_HELLO);
     out.established(PeerLimits { bound_methods: u32::MAX, frame: u32::MAX, ..PeerLimits::BEFORE_HELLO }, "peer".into());
     let names: Vec<String> = (0..4096).map(|i| format!("m{i}")).collect();
-    let large = service("Large", &names.iter().map(|n| (n.as_str(), false)).collect::<Vec<_>>());
+    let methods = names.iter().map(|n| (n.as_str(), false)).collect::<Vec<_>>();
     for n in 0..15 {
-        assert_eq!(out.bind(n, &large).unwrap(), n as u16 * 4096);
+        assert_eq!(out.bind(kept("Large", &methods)).unwrap(), n * 4096);
     }
-    assert!(out.bind(15, &large).unwrap_err().message().contains("limit `bound_methods` 65535"));
+    assert!(out.bind(kept("Large", &methods)).unwrap_err().message().contains("limit `bound_methods` 65535"));
     let start = |row| Start { row, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() };
     out.start_oneway(start(15 * 4096 - 1)).unwrap();
     let e = out.start_oneway(start(15 * 4096)).unwrap_err();
@@ -340,13 +345,12 @@ fn a_bound_frame_comes_once_and_only_for_its_rows() {
     let bound = |aux: u16, verdicts: &[Verdict]| {
         let mut t = Table::new();
         let payload = if aux == 0 { Vec::new() } else { farcall_core::compact::encode(&verdicts).unwrap() };
-        let first = t.out.on_bound(1, aux, &payload);
-        let again = t.out.on_bound(1, aux, &payload);
+        let first = t.out.on_bound(1, aux, &payload, false);
+        let again = t.out.on_bound(1, aux, &payload, false);
         assert!(again.is_err(), "a second one");
-        assert!(t.out.on_bound(2, aux, &payload).is_err(), "a binding never sent");
-        first.map(|()| {
-            t.out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() })
-        })
+        assert!(t.out.on_bound(2, aux, &payload, false).is_err(), "a binding never sent");
+        first
+            .map(|_| t.out.start_oneway(Start { row: 0, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() }))
     };
     let verdict = |row: u16, code: u8, text: &str| Verdict { row, code, message: text.into() };
     bound(0, &[]).unwrap().unwrap();
