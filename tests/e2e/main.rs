@@ -8,6 +8,7 @@ mod compat;
 mod corners;
 mod dispatch;
 mod edges;
+mod evolution;
 mod fair;
 mod hostile;
 mod intercept;

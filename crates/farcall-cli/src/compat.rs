@@ -15,11 +15,6 @@ use crate::{args, provider};
 /// Names of the services that come with farcall itself.
 const BUILT_IN: &str = "farcall.";
 
-/// What is safe by the types is not yet done by the connections.
-const NOT_YET: &str = "\
-note: connections of this version of farcall do not resolve types that differ: they refuse such methods by name, before
-      anything runs. Until they do, deploy a change of types as a new `version` of the service, beside the old one.\n";
-
 /// Compares; it fails only where there is nothing to compare.
 pub(crate) async fn run(options: Compat) -> Result<Output, Failure> {
     let old = version(&options.old, &options).await?;
@@ -43,14 +38,7 @@ pub(crate) async fn run(options: Compat) -> Result<Output, Failure> {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "old clients with new servers: {}", verdict(old_client));
     let _ = writeln!(text, "new clients with old servers: {}", verdict(new_client));
-    if found.iter().flat_map(|service| &service.methods).any(differs) {
-        text += NOT_YET;
-    }
     Ok(Output { text, exit_code: u8::from(breaks) })
-}
-
-fn differs(method: &MethodCompatibility) -> bool {
-    [&method.old_client, &method.new_client].iter().any(|found| matches!(found, Compatibility::SafeWith(_)))
 }
 
 /// The services in a file or at an address, those of farcall itself only if one was asked for.

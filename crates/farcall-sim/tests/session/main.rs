@@ -49,6 +49,9 @@ impl Tally {
             ("resets", pair.tap.resets),
             ("calls that waited for credit", pair.starved),
             ("calls refused for held", pair.too_much),
+            ("calls on rows that were held", pair.held),
+            ("calls run by a plan", pair.resolved),
+            ("calls given up while held", pair.held_in_vain),
         ];
         counts.into_iter().for_each(|(what, n)| *self.counts.entry(what).or_default() += n);
     }

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use bytes::Buf;
 use farcall_core::{Certainty, Code, Limits, RpcError};
 use farcall_sim::{Link, Rng};
-use farcall_wire::{Answer, Body, CallId, Frame, Kind, Load, PREFACE_LEN, Preface, Start, Streams, control, get_frame};
+use farcall_wire::{Answer, Body, CallId, Frame, Kind, Load, PREFACE_LEN, Preface, Session, Settled, Start, control, get_frame};
 
 use crate::ledger::{Key, Record, Who, body, key_of};
-use crate::side::{CHAT, ECHO, FOLD, FOLLOW, NOTE, ODD, Plan, Reader, Side, front};
+use crate::side::{CHAT, ECHO, FOLD, FOLLOW, GROWN_CHAT, GROWN_ECHO, GROWN_NOTE, NOTE, ODD, Plan, Reader, Side, front, is_oneway, streams};
 use crate::tap::Tap;
 
 /// Steps of a run in which calls are made.
@@ -38,6 +38,10 @@ pub(crate) struct Pair {
     delay: usize,
     pub(crate) starved: usize,
     pub(crate) too_much: usize,
+    /// Calls on rows of another version: held, run, given up while held.
+    pub(crate) held: usize,
+    pub(crate) resolved: usize,
+    pub(crate) held_in_vain: usize,
 }
 
 impl Pair {
@@ -48,6 +52,7 @@ impl Pair {
         let mut limits = || Limits {
             in_flight: if flooded { 100 } else { rng.pick(&[3, 10, 100]) },
             streams: rng.pick(&[2, 8, 1024]),
+            schemas: rng.pick(&[0, 300, 2 << 20, 2 << 20, 2 << 20]),
             body: if heavy { LARGE } else { 4096 },
             held: rng.pick(&[0, 1 << 20, 64 << 20]),
             credit: rng.pick(&[0, 0, 16 << 20]),
@@ -62,7 +67,25 @@ impl Pair {
         let tap = Tap::new([sides[0].session.hello.limits, sides[1].session.hello.limits]);
         let delay = rng.pick(&[0, 5, 50]);
         let ledger = HashMap::new();
-        Pair { rng, now: 0, sides, links, ledger, tap, heavy, next: 1, cut: false, busy: true, flooded, delay, starved: 0, too_much: 0 }
+        Pair {
+            rng,
+            now: 0,
+            sides,
+            links,
+            ledger,
+            tap,
+            heavy,
+            next: 1,
+            cut: false,
+            busy: true,
+            flooded,
+            delay,
+            starved: 0,
+            too_much: 0,
+            held: 0,
+            resolved: 0,
+            held_in_vain: 0,
+        }
     }
 
     pub(crate) fn is_cut(&self) -> bool {
@@ -106,20 +129,23 @@ impl Pair {
         let first_pieces = load.assembling * limits.frame as usize;
         assert!(load.held <= side.limits.held.max(body) + first_pieces, "{load:?}");
         assert!(load.unread <= load.receiving * (limits.stream_bytes as usize + body), "{load:?}");
-        let nobody = side.readers.is_empty() && side.waiting.is_empty() && side.backlog.is_empty();
+        let nobody = side.readers.is_empty() && side.waiting.is_empty() && side.backlog.is_empty() && side.held.is_empty();
         assert!(!nobody || load.unread == 0, "{load:?}, and nobody reads");
     }
 
     fn call(&mut self, who: usize) {
         let key = self.next;
         self.next += 1;
-        let method = match self.rng.below(20) {
+        let method = match self.rng.below(26) {
             0..8 => ECHO,
             8..11 => NOTE,
             11 => ODD,
             12..15 => FOLD,
             15..17 => FOLLOW,
-            _ => CHAT,
+            17..20 => CHAT,
+            20..23 => GROWN_ECHO,
+            23 => GROWN_NOTE,
+            _ => GROWN_CHAT,
         };
         let len = match (self.rng.below(6), self.heavy) {
             (0, true) => 1000 + self.rng.below(200 << 10),
@@ -127,8 +153,8 @@ impl Pair {
             (2..4, true) if self.flooded => (60 << 10) + self.rng.below(60 << 10),
             _ => 8 + self.rng.below(40),
         };
-        let deadline = (method != NOTE && self.rng.one_in(4)).then(|| self.rng.below(100) as u64);
-        let record = Record { oneway: method == NOTE, deadline: deadline.is_some(), len, ..Record::default() };
+        let deadline = (!is_oneway(method) && self.rng.one_in(4)).then(|| self.rng.below(100) as u64);
+        let record = Record { oneway: is_oneway(method), deadline: deadline.is_some(), len, ..Record::default() };
         self.ledger.insert(key, record);
         let plan = Plan { key, method, body: body(key, false, len), segment: self.rng.one_in(3), deadline };
         self.start(who, plan);
@@ -139,7 +165,7 @@ impl Pair {
         let side = &mut self.sides[who];
         let (key, method) = (plan.key, plan.method);
         let body = if plan.segment { Body::Segment(plan.body.clone()) } else { Body::Copy(&plan.body) };
-        let streams = Streams { args: matches!(method, FOLD | CHAT), results: matches!(method, FOLLOW | CHAT) };
+        let streams = streams(method);
         let call = Start { row: 0, deadline: plan.deadline, options: &[], body, streams };
         let outbound = &mut side.session.outbound;
         if outbound.closed().is_none() && !outbound.has_credit(&call) {
@@ -147,10 +173,10 @@ impl Pair {
             return side.room.push(plan);
         }
         let record = self.ledger.get_mut(&key).unwrap();
-        let row = outbound.bind(1, &side.calls).map(|first| first + method);
+        let row = outbound.bind(side.calls).map(|first| first + method);
         let before = outbound.in_flight();
         let started = row.and_then(|row| match method {
-            NOTE => outbound.start_oneway(Start { row, ..call }).map(|()| None),
+            method if is_oneway(method) => outbound.start_oneway(Start { row, ..call }).map(|()| None),
             _ => outbound.start(self.now, Start { row, ..call }, Some(Who::Call(key))).map(Some),
         });
         match started {
@@ -318,14 +344,13 @@ impl Pair {
         let mut wake = Vec::new();
         if !side.greeted {
             let hello = control::expect_hello(frame).unwrap();
-            outbound.established(hello.limits, "peer".into());
+            side.session.established(&hello, "peer".into());
             side.greeted = true;
             side.room_awake = true;
             return;
         }
         match frame.header.kind {
-            Kind::Bind => inbound.on_bind(&frame, &side.catalogue, &mut side.replies).unwrap(),
-            Kind::Bound => outbound.on_bound(frame.header.id, frame.header.aux, &frame.payload).unwrap(),
+            Kind::Bind | Kind::Bound | Kind::Schema | Kind::Ready => self.on_table(who, &frame),
             Kind::Void => inbound.on_void(),
             Kind::Reply => outbound.on_reply(frame.header, frame.payload, &mut wake).unwrap(),
             Kind::GoAway => {
@@ -366,6 +391,31 @@ impl Pair {
         }
     }
 
+    /// A frame about the method tables.
+    fn on_table(&mut self, who: usize, frame: &Frame) {
+        let side = &mut self.sides[who];
+        let Session { outbound, inbound, differences, .. } = &mut side.session;
+        let (out, header, mut settled) = (&mut side.replies, frame.header, Vec::new());
+        match header.kind {
+            Kind::Bind => {
+                let held = inbound.on_bind(frame, &side.catalogue, out).unwrap();
+                differences.offer(held, &side.catalogue, out, &mut settled);
+            }
+            Kind::Bound => {
+                let held = outbound.on_bound(header.id, header.aux, &frame.payload, differences.in_use()).unwrap();
+                held.into_iter().for_each(|held| differences.answer(held, out, &mut settled));
+            }
+            Kind::Schema => differences.on_schema(frame, &side.catalogue, out, &mut settled).unwrap(),
+            _ => differences.on_ready(frame, &mut settled).unwrap(),
+        }
+        for settled in settled {
+            match settled {
+                Settled::Ours(row, replies) => self.sides[who].session.outbound.settle(row, replies),
+                Settled::Theirs(row, reading) => self.settle(who, row, reading),
+            }
+        }
+    }
+
     fn pass_time(&mut self) {
         self.now += if self.rng.one_in(50) { 10_000 } else { self.rng.below(20) as u64 };
         for who in 0..2 {
@@ -376,6 +426,7 @@ impl Pair {
                 side.session.outbound.expire(self.now, &mut wake);
             }
             self.woke(who, wake);
+            self.expire_held(who);
         }
     }
 

@@ -1,11 +1,16 @@
 //! The provider's part of a driver: calls are held, queued, refused, run, answered, cancelled.
 
-use farcall_core::{Code, RpcError};
-use farcall_wire::{Delivered, FRAGMENT, Frame, Receiver, Request, Streams, WHOLE, begin_reply, end_reply, flags, reply_failure, status};
+use std::sync::Arc;
+
+use farcall_core::{Code, Reading, RpcError};
+use farcall_wire::{
+    Delivered, Difference, FRAGMENT, Frame, Receiver, Request, Streams, Verdict, WHOLE, begin_reply, end_reply, flags, reply_failure,
+    status,
+};
 
 use crate::ledger::{Key, body, key_of};
 use crate::pair::Pair;
-use crate::side::{Arrived, CHAT, FOLLOW, Handler, Reader, Side};
+use crate::side::{Arrived, Handler, Reader, Side, streams};
 use crate::tap::Tap;
 
 impl Pair {
@@ -64,10 +69,58 @@ impl Pair {
             args = side.session.outbound.serve(request.id, request.streams.args);
             side.session.inbound.occupy(request.id);
         }
-        let arrived = Arrived { request, args };
+        side.serial += 1;
+        let arrived = Arrived { request, args, serial: side.serial };
+        if arrived.request.differs {
+            return self.differing(who, arrived);
+        }
+        self.go_on(who, arrived);
+    }
+
+    fn go_on(&mut self, who: usize, arrived: Arrived) {
+        let side = &mut self.sides[who];
         match side.full || !side.backlog.is_empty() {
             true => side.backlog.push_back(arrived),
             false => self.dispatch(who, arrived),
+        }
+    }
+
+    /// A call on a row on which the sides differ.
+    fn differing(&mut self, who: usize, arrived: Arrived) {
+        let side = &mut self.sides[who];
+        match side.session.inbound.difference(arrived.request.row) {
+            Difference::Held => {
+                self.held += 1;
+                side.held.push(arrived);
+            }
+            Difference::Read(_) => self.go_on(who, arrived),
+            Difference::Refused(error) => self.refuse_arrived(who, arrived, &error),
+        }
+    }
+
+    /// The calls of a row run, or are refused.
+    pub(crate) fn settle(&mut self, who: usize, row: u16, reading: Result<Arc<Reading>, Verdict>) {
+        let side = &mut self.sides[who];
+        side.session.inbound.settle(row, reading);
+        let (settled, held) = std::mem::take(&mut side.held).into_iter().partition(|a: &Arrived| a.request.row == row);
+        side.held = held;
+        settled.into_iter().for_each(|arrived| self.differing(who, arrived));
+    }
+
+    fn refuse_arrived(&mut self, who: usize, arrived: Arrived, error: &RpcError) {
+        let Arrived { request, args, .. } = arrived;
+        self.refuse(who, &request, args, request.streams != Streams::default(), error);
+    }
+
+    /// Calls that are held too long.
+    pub(crate) fn expire_held(&mut self, who: usize) {
+        let now = self.now;
+        let late = |a: &Arrived| a.request.deadline.is_some_and(|ms| a.request.read_at + u64::from(ms) < now);
+        let (late, held): (Vec<Arrived>, Vec<Arrived>) = std::mem::take(&mut self.sides[who].held).into_iter().partition(late);
+        self.sides[who].held = held;
+        for arrived in late {
+            self.held_in_vain += 1;
+            self.refuse_arrived(who, arrived, &RpcError::not_executed(Code::DeadlineExceeded, "too late"));
         }
     }
 
@@ -85,8 +138,14 @@ impl Pair {
     }
 
     fn dispatch(&mut self, who: usize, arrived: Arrived) {
-        let Arrived { request, args } = arrived;
+        let Arrived { request, args, serial } = arrived;
         let key = key_of(&request.body, false);
+        if request.differs {
+            self.resolved += 1;
+            self.tap.check_ready(who, request.row);
+            let before = self.sides[who].last_run.insert(request.row, serial);
+            assert!(before < Some(serial), "{key} overtook another call of its row");
+        }
         let record = self.ledger.get_mut(&key).unwrap();
         assert_eq!(request.body.len(), record.len);
         // Some are refused by the driver, as those whose deadline has passed.
@@ -127,8 +186,12 @@ impl Pair {
                 self.handler_over(who, &handler);
             }
         } else if let Some(at) = side.backlog.iter().position(|a| a.request.id == id && !a.request.oneway) {
-            let Arrived { request, args } = side.backlog.remove(at).unwrap();
-            self.refuse(who, &request, args, request.streams != Streams::default(), &unstarted);
+            let arrived = side.backlog.remove(at).unwrap();
+            self.refuse_arrived(who, arrived, &unstarted);
+        } else if let Some(at) = side.held.iter().position(|a| a.request.id == id && !a.request.oneway) {
+            let arrived = side.held.remove(at);
+            self.held_in_vain += 1;
+            self.refuse_arrived(who, arrived, &unstarted);
         } else if self.refuse_held(who, id, &unstarted) {
             self.sides[who].session.outbound.forget_args(id);
         }
@@ -161,7 +224,7 @@ impl Pair {
             return self.handler_over(who, &handler);
         }
         let failed = self.rng.one_in(4);
-        if !failed && matches!(handler.method, FOLLOW | CHAT) {
+        if !failed && streams(handler.method).results {
             return self.open_results(who, &handler);
         }
         match failed {
@@ -206,8 +269,9 @@ impl Pair {
     /// The link is gone and the handlers with it.
     pub(crate) fn drop_handlers(&mut self, who: usize) {
         self.sides[who].handlers.clear();
-        let Side { backlog, session, .. } = &mut self.sides[who];
-        for at in backlog.drain(..).filter_map(|a| a.args) {
+        let Side { backlog, held, session, .. } = &mut self.sides[who];
+        self.held_in_vain += held.len();
+        for at in backlog.drain(..).chain(held.drain(..)).filter_map(|a| a.args) {
             session.outbound.drop_receiver(at, &mut Vec::new());
         }
     }

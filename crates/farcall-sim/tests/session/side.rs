@@ -1,11 +1,12 @@
 //! One side: a session and what a driver keeps beside it, and everybody who uses them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
+use std::sync::{Arc, LazyLock};
 
 use bytes::{Bytes, BytesMut};
-use farcall_core::{Limits, MethodDescriptor, MethodTraits, Never, RpcError, ServiceDescriptor};
-use farcall_wire::{CallId, Catalogue, OutBuf, Receiver, Request, Sendable, Sender, Session};
+use farcall_core::{Limits, MethodDescriptor, MethodTraits, Never, RpcError, Schema, ServiceDescriptor};
+use farcall_wire::{CallId, Catalogue, OutBuf, Readings, Receiver, Request, Sendable, Sender, Session, Streams};
 
 use crate::ledger::{Key, Who};
 use crate::tap::{Line, Tap};
@@ -13,25 +14,59 @@ use crate::tap::{Line, Tap};
 /// Methods of both sides, by row.
 pub(crate) const ECHO: u16 = 0;
 pub(crate) const NOTE: u16 = 1;
-/// The sides do not agree on this one.
+/// The sides do not agree on this one, and never will.
 pub(crate) const ODD: u16 = 2;
 pub(crate) const FOLD: u16 = 3;
 pub(crate) const FOLLOW: u16 = 4;
 pub(crate) const CHAT: u16 = 5;
+/// Those of another version: the sides differ on them, and can read each other.
+pub(crate) const GROWN_ECHO: u16 = 6;
+pub(crate) const GROWN_NOTE: u16 = 7;
+pub(crate) const GROWN_CHAT: u16 = 8;
+
+pub(crate) fn is_oneway(method: u16) -> bool {
+    matches!(method, NOTE | GROWN_NOTE)
+}
+
+/// Whether the arguments end with a stream, and whether the result is one.
+pub(crate) fn streams(method: u16) -> Streams {
+    Streams { args: matches!(method, FOLD | CHAT | GROWN_CHAT), results: matches!(method, FOLLOW | CHAT | GROWN_CHAT) }
+}
 
 const TWO_WAY: MethodTraits =
     MethodTraits { idempotent: false, oneway: false, cancel: false, blocking: false, args_stream: false, result_stream: false };
-const METHODS: [(&str, MethodTraits); 6] = [
+const METHODS: [(&str, MethodTraits); 9] = [
     ("echo", TWO_WAY),
     ("note", MethodTraits { oneway: true, ..TWO_WAY }),
     ("odd", TWO_WAY),
     ("fold", MethodTraits { args_stream: true, ..TWO_WAY }),
     ("follow", MethodTraits { result_stream: true, ..TWO_WAY }),
     ("chat", MethodTraits { args_stream: true, result_stream: true, ..TWO_WAY }),
+    ("grown_echo", TWO_WAY),
+    ("grown_note", MethodTraits { oneway: true, ..TWO_WAY }),
+    ("grown_chat", MethodTraits { args_stream: true, result_stream: true, ..TWO_WAY }),
 ];
 
-fn service() -> ServiceDescriptor {
-    let method = |&(name, traits): &(&str, MethodTraits)| MethodDescriptor::build::<(u32,), u64, Never>(name, None, "", &[], name, traits);
+/// What a stream carries, and what it may end with.
+type Items<T> = (T, ());
+
+/// As callers have it, or as providers do, which is later.
+fn service(later: bool) -> ServiceDescriptor {
+    fn build<A: Schema, R: Schema>(name: &str, traits: MethodTraits) -> MethodDescriptor {
+        MethodDescriptor::build::<A, R, Never>(name, None, "", &[], name, traits)
+    }
+    let method = |&(name, traits): &(&str, MethodTraits)| match (name, later) {
+        ("odd", false) => build::<(String,), u64>(name, traits),
+        ("grown_echo", false) => build::<(u8,), u16>(name, traits),
+        ("grown_note", false) => build::<(u8,), ()>(name, traits),
+        ("grown_note", true) => build::<(u32,), ()>(name, traits),
+        ("grown_chat", false) => build::<((u8,), Items<u8>), Items<u16>>(name, traits),
+        ("grown_chat", true) => build::<((u32,), Items<u32>), Items<u64>>(name, traits),
+        ("fold", _) => build::<((u32,), Items<u32>), u64>(name, traits),
+        ("follow", _) => build::<(u32,), Items<u32>>(name, traits),
+        ("chat", _) => build::<((u32,), Items<u32>), Items<u32>>(name, traits),
+        _ => build::<(u32,), u64>(name, traits),
+    };
     ServiceDescriptor {
         name: "Echo".to_owned(),
         foreign_name: None,
@@ -42,11 +77,15 @@ fn service() -> ServiceDescriptor {
     }
 }
 
-pub(crate) struct One(ServiceDescriptor);
+pub(crate) struct One(&'static ServiceDescriptor);
 
 impl Catalogue for One {
+    fn get(&self, place: usize) -> Option<&ServiceDescriptor> {
+        (place == 0).then_some(self.0)
+    }
+
     fn find(&self, _: &str, _: &str, _: &str) -> Result<(usize, &ServiceDescriptor), RpcError> {
-        Ok((0, &self.0))
+        Ok((0, self.0))
     }
 }
 
@@ -92,7 +131,7 @@ pub(crate) struct Handler {
 impl Handler {
     /// Streams flow beside its call.
     pub(crate) fn streamed(&self) -> bool {
-        matches!(self.method, FOLD | FOLLOW | CHAT)
+        streams(self.method) != Streams::default()
     }
 }
 
@@ -100,6 +139,8 @@ impl Handler {
 pub(crate) struct Arrived {
     pub(crate) request: Request,
     pub(crate) args: Option<Receiver>,
+    /// The order in which they came whole.
+    pub(crate) serial: u64,
 }
 
 pub(crate) struct Side {
@@ -107,8 +148,8 @@ pub(crate) struct Side {
     pub(crate) session: Session<Who>,
     pub(crate) limits: Limits,
     pub(crate) catalogue: One,
-    /// What this side calls; one method differs from what the other has.
-    pub(crate) calls: ServiceDescriptor,
+    /// What this side calls; some methods differ from what the other has.
+    pub(crate) calls: &'static ServiceDescriptor,
     pub(crate) requests: OutBuf,
     pub(crate) replies: OutBuf,
     pub(crate) read: BytesMut,
@@ -123,6 +164,11 @@ pub(crate) struct Side {
     pub(crate) room: Vec<Plan>,
     pub(crate) room_awake: bool,
     pub(crate) backlog: VecDeque<Arrived>,
+    /// Calls on rows that are held.
+    pub(crate) held: Vec<Arrived>,
+    /// The last call that was run of each row, and of all that came.
+    pub(crate) last_run: HashMap<u16, u64>,
+    pub(crate) serial: u64,
     pub(crate) handlers: Vec<Handler>,
     pub(crate) readers: Vec<Reader>,
     pub(crate) producers: Vec<Producer>,
@@ -133,9 +179,11 @@ pub(crate) struct Side {
 
 impl Side {
     pub(crate) fn new(who: usize, limits: &Limits) -> Side {
-        let mut calls = service();
-        calls.methods[ODD as usize].prints.args.0[0] ^= 1;
-        let session = Session::new([who as u8; 16], 1, limits);
+        static CALLS: LazyLock<ServiceDescriptor> = LazyLock::new(|| service(false));
+        static SERVED: LazyLock<ServiceDescriptor> = LazyLock::new(|| service(true));
+        static READINGS: LazyLock<Arc<Readings>> = LazyLock::new(Arc::default);
+        let mut session = Session::new([who as u8; 16], 1, limits);
+        session.differences.share(Arc::clone(&READINGS));
         let mut replies = OutBuf::default();
         replies.small().extend_from_slice(&Session::<Who>::opening(&session.hello));
         let max_frame = session.hello.limits.frame as usize;
@@ -143,8 +191,8 @@ impl Side {
             who,
             session,
             limits: limits.clone(),
-            catalogue: One(service()),
-            calls,
+            catalogue: One(&SERVED),
+            calls: &CALLS,
             requests: OutBuf::default(),
             replies,
             read: BytesMut::new(),
@@ -156,6 +204,9 @@ impl Side {
             room: Vec::new(),
             room_awake: false,
             backlog: VecDeque::new(),
+            held: Vec::new(),
+            last_run: HashMap::new(),
+            serial: 0,
             handlers: Vec::new(),
             readers: Vec::new(),
             producers: Vec::new(),
@@ -193,6 +244,7 @@ impl Side {
         self.waiting.is_empty()
             && self.room.is_empty()
             && self.backlog.is_empty()
+            && self.held.is_empty()
             && self.handlers.is_empty()
             && self.readers.is_empty()
             && self.producers.is_empty()

@@ -1,7 +1,7 @@
 //! Listens on the wire: every frame as it is written and as it arrives, checked against the rules
 //! of credit and order that hold whatever the sessions think.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use farcall_wire::{FRAGMENT, Frame, Hello, Kind, PeerLimits, WHOLE, flags};
 
@@ -54,6 +54,9 @@ pub(crate) struct Tap {
     courses: HashMap<Line, Course>,
     accounts: [Account; 2],
     limits: [PeerLimits; 2],
+    /// Rows of each side's table of which each side has said that it can read the other; the caller's word as it
+    /// arrived.
+    ready: [HashSet<u16>; 2],
     /// Credit frames and pieces of bodies seen: a simulation that never gets there shows nothing.
     pub(crate) credits: usize,
     pub(crate) pieces: usize,
@@ -63,7 +66,7 @@ pub(crate) struct Tap {
 impl Tap {
     pub(crate) fn new(limits: [PeerLimits; 2]) -> Tap {
         let granted = Account { granted: PeerLimits::BEFORE_HELLO.credit.into(), ..Account::default() };
-        Tap { courses: HashMap::new(), accounts: [granted; 2], limits, credits: 0, pieces: 0, resets: 0 }
+        Tap { courses: HashMap::new(), accounts: [granted; 2], limits, ready: Default::default(), credits: 0, pieces: 0, resets: 0 }
     }
 
     fn begin(&mut self, line: Line, sender: usize, body: Option<Key>) {
@@ -165,6 +168,7 @@ impl Tap {
         let results = header.flags & flags::RESULTS != 0;
         let (sends, receives) = if results { (1 - to, to) } else { (to, 1 - to) };
         match (header.kind, header.aux) {
+            (Kind::Ready, row) if header.flags & flags::THEIRS == 0 && payload.is_empty() => drop(self.ready[1 - to].insert(row)),
             (Kind::End, _) | (Kind::Reset, 0) => self.close((receives, header.id, results)),
             (Kind::Cancel, _) => self.close((1 - to, header.id, false)),
             (Kind::Hello, _) => {
@@ -211,6 +215,12 @@ impl Tap {
     /// A call of the other side left the queue of `who`.
     pub(crate) fn took_call(&mut self, who: usize, cost: u32) {
         self.accounts[1 - who].taken += u64::from(cost);
+    }
+
+    /// A call of the other side runs at `who` on a row on which they differ: its caller has said that it can read the
+    /// answer.
+    pub(crate) fn check_ready(&self, who: usize, row: u16) {
+        assert!(self.ready[1 - who].contains(&row), "row {row} runs before its caller can read the answer");
     }
 
     /// All that was spent on calls was given back.
