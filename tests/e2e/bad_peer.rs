@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use farcall::prelude::*;
-use farcall::{Limits, Stage};
+use farcall::schema::{Def, Field, Ty};
+use farcall::{Fingerprint, Limits, Stage, TypeSchema};
 use farcall_wire::{
     Bind, CallKey, CallOptions, Failure, Frame, Header, Hello, KeyMoment, Kind, Preface, Session, control, flags, get_frame, status, tag,
 };
@@ -451,8 +452,6 @@ fn a_server_tells_who_breaks_the_protocol_and_goes_on() {
         let hold = frame(Kind::Call, 0, 2, 5, &[0; 4]);
         check(&[&hold[..], &hold].concat(), "call 0x5 uses a slot whose call is still running");
         let not_built = [
-            (Kind::Schema, "a Schema frame: resolving schemas that differ"),
-            (Kind::Ready, "a Ready frame: resolving schemas that differ"),
             (Kind::Ack, "a Ack frame: resuming a session"),
             (Kind::Resume, "a Resume frame: resuming a session"),
             (Kind::Release, "a Release frame: remote objects"),
@@ -461,6 +460,11 @@ fn a_server_tells_who_breaks_the_protocol_and_goes_on() {
         for (kind, why) in not_built {
             check(&frame(kind, 0, 0, 0, b""), why);
         }
+        check(&frame(Kind::Schema, 0, 0, 1, b""), "a Schema frame that ends early");
+        check(&frame(Kind::Schema, 0, 0, 1, &[0; 17]), "a Schema frame for row 0 of binding 1, which is not held");
+        check(&frame(Kind::Schema, flags::THEIRS, 0, 1, &[0; 17]), "a Schema frame for row 0 of binding 1, which is not held");
+        check(&frame(Kind::Schema, 0, 0, 1, &[0; 70_000]), "a Schema frame of 70000 bytes, the limit is 65536");
+        check(&frame(Kind::Ready, 0, 0, 1, b""), "a Ready frame for row 0 of binding 1, which is not held");
         check(&frame(Kind::Data, 0x80, 0, 0, b""), "a Data frame with flags 0x80");
         check(&frame(Kind::Credit, 0, 0, 0, b"1234567"), "a Credit frame that ends early");
         check(&frame(Kind::Credit, 0, 7, 0, &[0; 16]), "a Credit frame for 7, which is neither the connection nor a call");
@@ -617,9 +621,18 @@ fn two_versions_of_a_service_differ_method_by_method() {
                 assert!(e.to_string().contains(text), "{text:?} is not in\n{e}");
             }
         };
-        // The first is under way before the provider has answered what it makes of the table.
+        // Arguments of another type are read, and refused only if the value does not fit.
+        assert_eq!(other.make(7).wait().unwrap(), [7; 7]);
+        let e = other.make(1 << 40).wait().unwrap_err();
+        check(e, Certainty::NotExecuted, Code::InvalidArgument, &["len: the number 1099511627776 does not fit u32"]);
+        let hold = other.hold().wait().unwrap_err().rpc().unwrap().clone();
+        let why = "Echo.hold: the caller cannot read the provider: result: the writer sends u8, the reader reads String";
+        check(hold, Certainty::NotSent, Code::FailedPrecondition, &[why]);
+        // A side that does not resolve types refuses them. The first is under way before it has said so.
+        let strict = Limits { schemas: 0, ..Limits::default() };
+        let strict = other::EchoClient::connect(house.server.address()).limits(strict).wait().unwrap();
         for certainty in [Certainty::NotExecuted, Certainty::NotSent] {
-            let make = other.make(7).wait().unwrap_err();
+            let make = strict.make(7).wait().unwrap_err();
             check(
                 make,
                 certainty,
@@ -631,7 +644,7 @@ fn two_versions_of_a_service_differ_method_by_method() {
                 ],
             );
         }
-        let hold = other.hold().wait().unwrap_err().rpc().unwrap().clone();
+        let hold = strict.hold().wait().unwrap_err().rpc().unwrap().clone();
         check(hold, Certainty::NotSent, Code::FailedPrecondition, &["Echo.hold: the result and error differ", "`hold() -> Reply<u8>`"]);
         let sing = other.sing().wait().unwrap_err();
         check(sing, Certainty::NotSent, Code::Unimplemented, &["Echo has no method \"sing\" here; it has echo, make, hold, panic"]);
@@ -655,7 +668,7 @@ fn a_refused_one_way_call_does_not_hold_up_the_next() {
     within(PATIENCE, || {
         let house = House::open(Limits::default());
         let other = other::EchoClient::connect(house.server.address()).wait().unwrap();
-        other.make(7).wait().unwrap_err();
+        other.make(7).wait().unwrap();
         for _ in 0..200 {
             let e = other.panic().wait().unwrap_err();
             assert_eq!((e.code(), e.certainty()), (Code::FailedPrecondition, Certainty::NotSent), "{e}");
@@ -756,4 +769,213 @@ fn a_peer_that_says_strange_things_of_its_keys() {
     let e = failure(raw.frame_of(Kind::Reply));
     assert_eq!((e.code(), e.certainty()), (Code::Unimplemented, Certainty::MaybeExecuted), "{e}");
     without.still_answers();
+}
+
+/// A peer whose method `make` has other types than the server's: its binding, and what it writes there.
+struct Differing {
+    bind: Bind,
+    print: Fingerprint,
+    schema: Vec<u8>,
+}
+
+const MAKE: u16 = 1;
+
+impl Differing {
+    fn of(schema: &TypeSchema) -> Differing {
+        let (mut bind, print) = (Bind::of(EchoClient::descriptor()), schema.fingerprint());
+        bind.rows[MAKE as usize].args = print;
+        Differing { bind, print, schema: schema.bare() }
+    }
+
+    /// As the older version of `make` has it.
+    fn older() -> Differing {
+        Differing::of(&other::EchoClient::descriptor().methods[MAKE as usize].args)
+    }
+
+    fn bind(&self, raw: &mut Raw) {
+        raw.send(&frame(Kind::Bind, 0, 0, 1, &self.bind.encode()));
+        let bound = raw.frame_of(Kind::Bound);
+        assert_eq!((bound.header.aux, &bound.payload[..]), (1, &[1, MAKE as u8, 0, 0][..]), "the row is held");
+    }
+
+    fn says(&self) -> Vec<u8> {
+        frame(Kind::Schema, 0, MAKE, 1, &[&[0][..], &self.print.0, &self.schema].concat())
+    }
+}
+
+fn ready() -> Vec<u8> {
+    frame(Kind::Ready, 0, MAKE, 1, b"")
+}
+
+/// A call of `make(len)` under this number, with so many milliseconds.
+fn make(id: u32, ms: u32, len: u8) -> Vec<u8> {
+    frame(Kind::Call, 0, MAKE, id, &[&ms.to_le_bytes()[..], &[len]].concat())
+}
+
+#[test]
+fn calls_on_a_row_that_is_held_wait_expire_and_are_cancelled() {
+    within(PATIENCE, || {
+        let (house, peer) = (House::open(Limits::default()), Differing::older());
+        let mut raw = house.raw();
+        peer.bind(&mut raw);
+        let echo = |id: u32| frame(Kind::Call, 0, 0, id, b"\0\0\0\0\x02hi");
+        raw.send(&[make(0, 0, 3), make(1, 20, 4), make(2, 0, 5), make(3, 0, 6), echo(4)].concat());
+        // What does not differ passes by, and what waits too long ends.
+        let mut replies = [raw.frame_of(Kind::Reply), raw.frame_of(Kind::Reply)];
+        replies.sort_by_key(|reply| reply.header.id);
+        let failure = |frame: &Frame| Failure::decode(&frame.payload).unwrap().into_error();
+        let late = failure(&replies[0]);
+        assert_eq!((replies[0].header.id, late.code(), late.certainty()), (1, Code::DeadlineExceeded, Certainty::NotExecuted));
+        assert_eq!(replies[1].header.id, 4);
+        raw.send(&frame(Kind::Cancel, 0, 0, 2, b""));
+        let reply = raw.frame_of(Kind::Reply);
+        let gone = failure(&reply);
+        assert_eq!((reply.header.id, gone.code(), gone.certainty()), (2, Code::Cancelled, Certainty::NotExecuted));
+        // A server that leaves answers what it took.
+        let server = house.server;
+        let (sender, drained) = mpsc::channel();
+        thread::spawn(move || sender.send(farcall::block_on(server.drain(PATIENCE)).unwrap()));
+        raw.frame_of(Kind::GoAway);
+        raw.send(&make(5, 0, 7));
+        raw.send(&peer.says());
+        let word = raw.frame_of(Kind::Ready);
+        assert_eq!((word.header.flags, word.header.aux, word.payload.len()), (flags::THEIRS, MAKE, 0));
+        raw.send(&ready());
+        for (id, len) in [(0, 3), (3, 6)] {
+            let reply = raw.frame_of(Kind::Reply);
+            assert_eq!((reply.header.id, reply.header.aux, reply.payload.len()), (id, status::OK, len + 1), "in their order");
+        }
+        assert_eq!(raw.frame(), None, "the call after the GoAway is not answered");
+        drained.recv().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_link_that_ends_takes_the_calls_with_it_that_are_held() {
+    within(PATIENCE, || {
+        let (house, peer) = (House::open(Limits::default()), Differing::older());
+        let mut raw = house.raw();
+        peer.bind(&mut raw);
+        raw.send(&[make(0, 0, 3), make(1, 0, 4)].concat());
+        raw.send(&frame(Kind::Ping, 0, 0, 7, b""));
+        raw.frame_of(Kind::Pong);
+        drop(raw);
+        house.still_answers();
+    });
+}
+
+#[test]
+fn a_server_survives_what_peers_say_of_their_types() {
+    within(PATIENCE, || {
+        let house = House::open(Limits::default());
+        let check = |peer: Differing, bytes: Vec<u8>, why: &str| {
+            let mut raw = house.raw();
+            peer.bind(&mut raw);
+            raw.send(&bytes);
+            let told = raw.hung_up();
+            assert!(told.message().contains(why), "{why:?} is not in\n{told}");
+        };
+        let older = Differing::older;
+        check(older(), ready(), "a Ready frame for row 1 before its schemas");
+        check(older(), [older().says(), older().says()].concat(), "or a second one");
+        check(older(), [older().says(), ready(), ready()].concat(), "a second Ready frame for row 1");
+        check(older(), Differing { print: Fingerprint([1; 16]), ..older() }.says(), "of another fingerprint than its binding said");
+        let lies = Differing { schema: TypeSchema::of::<u8>().bare(), ..older() };
+        check(older(), lies.says(), "a schema of another fingerprint than its frame says");
+        check(older(), Differing { schema: vec![0xff; 99], ..older() }.says(), "a schema that cannot be read");
+        // Sound by its form, but nothing to work with: that costs the method only.
+        let bad = Differing::of(&TypeSchema { root: Ty::Ref(9), defs: Vec::new() });
+        let mut raw = house.raw();
+        bad.bind(&mut raw);
+        raw.send(&[make(0, 0, 3), bad.says(), ready(), make(1, 0, 3)].concat());
+        for _ in 0..2 {
+            let e = Failure::decode(&raw.frame_of(Kind::Reply).payload).unwrap().into_error();
+            assert_eq!((e.code(), e.certainty()), (Code::FailedPrecondition, Certainty::NotExecuted), "{e}");
+            assert!(e.message().contains("bad schema: definition 9 is not there"), "{e}");
+        }
+        raw.send(&frame(Kind::Call, 0, 0, 2, b"\0\0\0\0\x02hi"));
+        assert_eq!(raw.frame_of(Kind::Reply).payload[..], *b"\x02hi");
+        house.still_answers();
+    });
+}
+
+#[test]
+fn a_flood_of_schemas_is_read_within_its_limit() {
+    within(PATIENCE, || {
+        let house = House::open(Limits { schemas: 100_000, ..Limits::default() });
+        let mut raw = house.raw();
+        // Many rows of one method, each with a large schema of its own.
+        let schema = |n: u32| {
+            let name = |i: u32| format!("field_{n}_{i}");
+            let field = |i| Field {
+                name: name(i),
+                aliases: Vec::new(),
+                default: false,
+                must_understand: false,
+                docs: String::new(),
+                tag: None,
+                foreign: None,
+                ty: Ty::Str,
+            };
+            let kind = farcall::schema::Kind::Struct((0..1000).map(field).collect());
+            let def = Def { name: "Large".into(), foreign: None, docs: String::new(), kind };
+            TypeSchema { root: Ty::Ref(0), defs: vec![def] }
+        };
+        let schemas: Vec<TypeSchema> = (0..30).map(schema).collect();
+        let mut bind = Bind::of(EchoClient::descriptor());
+        let row = bind.rows[MAKE as usize].clone();
+        bind.rows = schemas.iter().map(|s| farcall_wire::BindRow { args: s.fingerprint(), ..row.clone() }).collect();
+        raw.send(&frame(Kind::Bind, 0, 0, 1, &bind.encode()));
+        let mut refused = 0;
+        for (row, schema) in schemas.iter().enumerate() {
+            let said = [&[0][..], &schema.fingerprint().0, &schema.bare()].concat();
+            raw.send(&frame(Kind::Schema, 0, row as u16, 1, &said));
+            let word = raw.frame_of(Kind::Ready);
+            let verdict: farcall_wire::Verdict = farcall::compact::decode(&word.payload).unwrap();
+            refused += usize::from(verdict.code == Code::ResourceExhausted as u8);
+        }
+        assert!(refused >= 25, "{refused} refused");
+        house.still_answers();
+    });
+}
+
+/// What is written of a hello in another version of farcall, after the preface.
+fn hello_of(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut payload = Hello::new([9; 16], 1, &Limits::default()).encode();
+    change(&mut payload);
+    [&Preface::ours()[..], &frame(Kind::Hello, 0, 0, 0, &payload)].concat()
+}
+
+#[test]
+fn a_later_farcall_is_understood_as_far_as_it_allows() {
+    within(PATIENCE, || {
+        let house = House::open(Limits::default());
+        // An entry that may be skipped; one that may not.
+        let mut raw = house.socket();
+        raw.send(&hello_of(|hello| hello.extend([201, 3, 1, 2, 3])));
+        raw.hear_hello();
+        raw.bind();
+        raw.send(&frame(Kind::Call, 0, 0, 0, b"\0\0\0\0\x02hi"));
+        assert_eq!(raw.frame_of(Kind::Reply).payload[..], *b"\x02hi");
+        let mut raw = house.socket();
+        raw.send(&hello_of(|hello| hello.extend([200, 0])));
+        raw.hear_hello();
+        assert!(raw.hung_up().message().contains("hello entry 200 is not known here and may not be skipped"));
+        // Version 2, whose hello nobody here can read: told in the layout that all versions keep.
+        let mut raw = house.socket();
+        raw.send(b"farcall\x02\x05\0\0\0\x01\0\0\0\0\0\0\0later");
+        raw.hear_hello();
+        let go_away = raw.frame_of(Kind::GoAway);
+        let text = b"this side speaks farcall protocol 1, not 2: use the same major version on both";
+        assert_eq!(go_away.payload[..], [&0u64.to_le_bytes()[..], &[12], text].concat());
+        house.still_answers();
+    });
+    // The other way round: an acceptor that speaks only version 2, and says so.
+    let address = peer(|mut raw| {
+        let text = b"this side speaks farcall 2";
+        let payload = [&0u64.to_le_bytes()[..], &[Code::Unimplemented as u8], text].concat();
+        raw.send(&[&b"farcall\x02"[..], &frame(Kind::GoAway, 0, 0, 0, &payload)].concat());
+        raw.text();
+    });
+    check_connect(&address, Code::Unimplemented, Stage::Connect, &["the peer speaks farcall protocol 2, this side 1"]);
 }

@@ -6,6 +6,7 @@ mod cli;
 mod codecs;
 mod compat;
 mod corners;
+mod differing;
 mod dispatch;
 mod edges;
 mod evolution;

@@ -348,7 +348,7 @@ fn settle_theirs(at: u16, row: &Theirs, settled: &mut Vec<Settled>) {
     }
 }
 
-fn method_of<'a>(catalogue: &'a impl Catalogue, service: u32, method: u16) -> Option<(&'a ServiceDescriptor, &'a MethodDescriptor)> {
+fn method_of(catalogue: &impl Catalogue, service: u32, method: u16) -> Option<(&ServiceDescriptor, &MethodDescriptor)> {
     let service = catalogue.get(service as usize)?;
     Some((service, service.methods.get(method as usize)?))
 }

@@ -7,7 +7,7 @@ use farcall_core::{Code, CodecId, Detail, Limits, Metadata, RpcError, ServiceDes
 use farcall_wire::{
     Answer, Bind, BindRow, Body, CallId, CallKey, CallOptions, Catalogue, Failure, Frame, Hello, Inbound, Item, KeyMoment, Kind, OutBuf,
     Outbound, PREFACE_LEN, PeerLimits, Preface, Receiver, Sendable, Sender, Session, Start, Streams, Verdict, begin_reply, control,
-    end_reply, flags, get_frame, reply_failure, status,
+    end_reply, features, flags, get_frame, reply_failure, status,
 };
 
 /// Hex text to bytes. `#` begins a comment.
@@ -630,4 +630,206 @@ fn numbers_of_flags_and_states() {
     assert_eq!([flags::TARGET, flags::TARGET_METHOD, flags::TARGET_OBJECT, flags::TARGET_ANSWER], [0x30, 0, 0x10, 0x20]);
     assert_eq!([status::OK, status::APP_ERROR, status::FAILURE], [0, 1, 2]);
     assert!(CallOptions::take(&mut Bytes::from_static(&[0]), 100).unwrap().is_default(), "an empty block is allowed");
+}
+
+const BOUND_HELD: &str = "
+    04 00 00 00 03 00 01 00 01 00 00 00              # 4 bytes, Bound, not all rows agree, binding 1
+    01                                               # 1 verdict
+    00 00 00                                         # row 0, held, no text
+";
+const SCHEMA_ARGS: &str = "
+    15 00 00 00 04 00 00 00 01 00 00 00              # 21 bytes, Schema, row 0, binding 1: what the caller writes
+    00                                               # part 0, the arguments
+    1e e3 16 a9 8d 48 70 5d 4a 85 b2 5c 60 8f fe 8f  # their fingerprint
+    15 01 03 00                                      # tuple of 1: u32; no definitions
+";
+const SCHEMA_RESULT: &str = "
+    13 00 00 00 04 10 00 00 01 00 00 00              # 19 bytes, Schema with THEIRS, row 0, binding 1: what the provider writes
+    01                                               # part 1, the result
+    c6 81 33 9c 86 c7 07 15 ac 59 92 47 04 10 52 cd  # its fingerprint
+    03 00                                            # u32, no definitions
+";
+const SCHEMA_ERROR: &str = "
+    11 00 00 00 04 10 00 00 01 00 00 00              # 17 bytes, Schema with THEIRS, row 0, binding 1
+    02                                               # part 2, the error
+    da c6 b4 b5 5b 81 45 4e 67 2d b2 f8 4b 93 4b 9e  # its fingerprint, which is the caller's own: there is none
+";
+const READY: &str = "
+    00 00 00 00 05 00 00 00 01 00 00 00              # Ready, row 0, binding 1: the caller can read the provider
+";
+const READY_THEIRS: &str = "
+    00 00 00 00 05 10 00 00 01 00 00 00              # Ready with THEIRS, row 0, binding 1: the provider can read the caller
+";
+const NOT_READY: &str = "
+    8e 00 00 00 05 10 00 00 01 00 00 00              # 142 bytes, Ready with THEIRS: the provider cannot
+    00 09 8a 01                                      # row 0, FailedPrecondition, 138 bytes of text
+    63 6c 6f 63 6b 2e 67 65 74 3a 20 74 68 65 20 70 72 6f 76 69 64 65 72 20 63 61 6e 6e 6f 74 20 72
+    65 61 64 20 74 68 65 20 63 61 6c 6c 65 72 3a 20 61 72 67 75 6d 65 6e 74 73 20 60 30 60 3a 20 74
+    68 65 20 77 72 69 74 65 72 20 73 65 6e 64 73 20 75 33 32 2c 20 74 68 65 20 72 65 61 64 65 72 20
+    72 65 61 64 73 20 53 74 72 69 6e 67 3a 20 67 69 76 65 20 77 68 61 74 20 63 68 61 6e 67 65 64 20
+    61 20 6e 65 77 20 6e 61 6d 65 # \"clock.get: the provider cannot read the caller: arguments `0`: the writer sends u32, the reader reads String: give what changed a new name\"
+";
+
+/// [`clock`] with one method that takes and gives numbers.
+fn grown<A: farcall_core::Schema, R: farcall_core::Schema>() -> ServiceDescriptor {
+    use farcall_core::{MethodDescriptor, MethodTraits, Never};
+    let method = MethodDescriptor::build::<A, R, Never>("get", None, "", &[], "", MethodTraits::default());
+    ServiceDescriptor { methods: vec![method], ..clock() }
+}
+
+/// What the provider says to a binding on which it differs, what the caller says to that, and the last word.
+fn differ(caller: &'static ServiceDescriptor, provider: ServiceDescriptor) -> [Vec<u8>; 3] {
+    let hello = Hello::new([1; 16], 1, &Limits::default());
+    let mut ends = [(); 2].map(|()| Session::<()>::new([2; 16], 1, &Limits::default()));
+    ends.iter_mut().for_each(|end| end.established(&hello, "peer".into()));
+    let [ours, theirs] = &mut ends;
+    ours.outbound.bind(caller).unwrap();
+    let (catalogue, mut settled) = (Only(provider), Vec::new());
+    let mut asked = OutBuf::default();
+    ours.outbound.take(&mut asked);
+    let mut first = OutBuf::default();
+    for frame in frames_of(bytes_of(&asked)) {
+        let held = theirs.inbound.on_bind(&frame, &catalogue, &mut first).unwrap();
+        theirs.differences.offer(held, &catalogue, &mut first, &mut settled);
+    }
+    let mut second = OutBuf::default();
+    for frame in frames_of(bytes_of(&first)) {
+        let header = frame.header;
+        match header.kind {
+            Kind::Bound => {
+                let held = ours.outbound.on_bound(header.id, header.aux, &frame.payload, true).unwrap().unwrap();
+                ours.differences.answer(held, &mut second, &mut settled);
+            }
+            Kind::Schema => ours.differences.on_schema(&frame, &catalogue, &mut second, &mut settled).unwrap(),
+            _ => ours.differences.on_ready(&frame, &mut settled).unwrap(),
+        }
+    }
+    let mut third = OutBuf::default();
+    for frame in frames_of(bytes_of(&second)) {
+        match frame.header.kind {
+            Kind::Schema => theirs.differences.on_schema(&frame, &catalogue, &mut third, &mut settled).unwrap(),
+            _ => theirs.differences.on_ready(&frame, &mut settled).unwrap(),
+        }
+    }
+    [first, second, third].map(|out| bytes_of(&out).to_vec())
+}
+
+fn frames_of(bytes: &[u8]) -> Vec<Frame> {
+    let mut buf = BytesMut::from(bytes);
+    std::iter::from_fn(|| get_frame(&mut buf, 1 << 20).unwrap()).collect()
+}
+
+#[track_caller]
+fn check_all(golden: &[&str], made: &[u8]) {
+    let shown = |b: &[u8]| b.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
+    assert_eq!(shown(made), shown(&golden.iter().flat_map(|g| unhex(g)).collect::<Vec<_>>()));
+    golden.iter().for_each(|golden| in_the_specification(golden));
+}
+
+#[test]
+fn rows_on_which_the_sides_differ() {
+    let old = Box::leak(Box::new(grown::<(u32,), u16>()));
+    let [first, second, third] = differ(old, grown::<(u64,), u32>());
+    check_all(&[BOUND_HELD, SCHEMA_RESULT, SCHEMA_ERROR], &first);
+    check_all(&[SCHEMA_ARGS, READY], &second);
+    check_all(&[READY_THEIRS], &third);
+    // The same arguments, of which the provider makes text.
+    let [_, _, third] = differ(old, grown::<(String,), u16>());
+    check_all(&[NOT_READY], &third);
+}
+
+/// What farcall of version 1 wrote before it resolved types: preface and hello, recorded.
+const HELLO_WITHOUT_SCHEMAS: &str = "
+    66 61 72 63 61 6c 6c 01
+    49 00 00 00 01 00 00 00 00 00 00 00
+    02 10 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53
+    04 08 07 00 00 00 00 00 00 00
+    06 1c 80 88 0c 80 80 80 08 80 80 04 80 80 04 80 20 80 08 00 00 80 80 80 08 80 80 10 80 08
+    0d 0d 66 61 72 63 61 6c 6c 2f 30 2e 31 2e 30
+";
+/// What a later one may write: two more limits, features that are not known, and an entry that may be skipped.
+const HELLO_OF_LATER: &str = "
+    66 61 72 63 61 6c 6c 01
+    62 00 00 00 01 00 00 00 00 00 00 00
+    02 10 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53 53
+    04 08 07 00 00 00 00 00 00 00
+    06 1e 80 88 0c 80 80 80 08 80 80 04 80 80 04 80 20 80 08 00 00 80 80 80 08 80 80 10 80 08 01 02
+    09 08 02 00 00 00 00 01 00 00
+    0d 0d 66 61 72 63 61 6c 6c 2f 30 2e 39 2e 30
+    c9 0b 6c 61 74 65 72 2c 20 6f 64 64 21
+";
+
+/// A session with a peer that wrote this.
+fn met(opening: &str) -> Session<()> {
+    let frame = frames_of(&unhex(opening)[PREFACE_LEN..]).remove(0);
+    let mut session = Session::new([1; 16], 1, &Limits::default());
+    session.established(&control::expect_hello(frame).unwrap(), "peer".into());
+    session
+}
+
+#[test]
+fn a_peer_that_does_not_resolve_types() {
+    let mut session = met(HELLO_WITHOUT_SCHEMAS);
+    assert!(!session.differences.in_use());
+    // Its bindings are answered as ever, to the byte.
+    let mut other = clock();
+    other.methods[0].prints.result.0[0] ^= 1;
+    let mut out = OutBuf::default();
+    let bind = frames_of(&unhex(BIND)).remove(0);
+    session.inbound.on_bind(&bind, &Only(other), &mut out).unwrap();
+    assert_eq!(bytes_of(&out), unhex(BOUND_REFUSED));
+    // Ours are what they were, and its answers are understood; it may not hold a row.
+    session.outbound.bind(kept_clock()).unwrap();
+    let mut out = OutBuf::default();
+    session.outbound.take(&mut out);
+    assert_eq!(bytes_of(&out), unhex(BIND));
+    let held = frames_of(&unhex(BOUND_HELD)).remove(0);
+    let found = session.outbound.on_bound(1, held.header.aux, &held.payload, session.differences.in_use()).unwrap_err();
+    assert!(found.0.contains("which was not negotiated"), "{found}");
+    let mut session = met(HELLO_WITHOUT_SCHEMAS);
+    session.outbound.bind(kept_clock()).unwrap();
+    let refused = frames_of(&unhex(BOUND_REFUSED)).remove(0);
+    assert!(session.outbound.on_bound(1, 1, &refused.payload, false).unwrap().is_none());
+    let start = Start { row: 0, deadline: None, options: &[], body: Body::Copy(b""), streams: Streams::default() };
+    assert_eq!(session.outbound.start(0, start, None).unwrap_err().code(), Code::FailedPrecondition);
+}
+
+#[test]
+fn a_peer_of_a_later_minor_version() {
+    assert!(met(HELLO_OF_LATER).differences.in_use());
+    let hello = control::expect_hello(frames_of(&unhex(HELLO_OF_LATER)[PREFACE_LEN..]).remove(0)).unwrap();
+    assert_eq!((hello.features & features::SCHEMAS, hello.limits), (2, PeerLimits { ..Hello::new([0; 16], 0, &Limits::default()).limits }));
+    // An even entry is one that may not be skipped: the link is refused, and told by which.
+    let mut bytes = unhex(HELLO_OF_LATER)[PREFACE_LEN..].to_vec();
+    bytes.extend(unhex("ca 00"));
+    bytes[0] += 2;
+    let e = control::expect_hello(frames_of(&bytes).remove(0)).unwrap_err();
+    assert!(e.message().contains("hello entry 202 is not known here and may not be skipped"), "{e}");
+    // The same rule for bindings.
+    for (tag, aux) in [(7, 0), (8, 1)] {
+        let bind = Bind { extra: vec![(tag, vec![1])], ..Bind::of(&clock()) };
+        let mut out = OutBuf::default();
+        let frame = Frame { payload: bind.encode().into(), ..frames_of(&unhex(BIND)).remove(0) };
+        met(HELLO_OF_LATER).inbound.on_bind(&frame, &Only(clock()), &mut out).unwrap();
+        assert_eq!(frames_of(bytes_of(&out))[0].header.aux, aux, "option {tag}");
+    }
+}
+
+/// Preface and first bytes of a version that is not spoken here, and what it is told: in the layout that all keep.
+const VERSION_2: &str = "66 61 72 63 61 6c 6c 02 ff ff";
+const REFUSAL: &str = "
+    11 00 00 00 33 00 00 00 00 00 00 00              # 17 bytes, GoAway in place of a Hello
+    00 00 00 00 00 00 00 00                          # no call was taken
+    0c                                               # Unimplemented
+    76 65 72 73 69 6f 6e 20                          # \"version \"
+";
+
+#[test]
+fn a_peer_of_another_major_version() {
+    assert_eq!(Preface::parse(&unhex(VERSION_2)), Preface::Farcall(2));
+    let mut out = OutBuf::default();
+    control::refuse(&RpcError::new(Code::Unimplemented, "version "), &mut out);
+    let frame = check(REFUSAL, bytes_of(&out));
+    let e = control::expect_hello(frame).unwrap_err();
+    assert_eq!((e.code(), e.certainty()), (Code::Unimplemented, farcall_core::Certainty::NotExecuted));
 }

@@ -53,7 +53,7 @@
 //! [`Server::serve_link`].
 //!
 //! **What it does not do yet**: balance over several,
-//! resolve types that differ between caller and provider (they are refused by name).
+//! read another version of a type in XDR or protobuf (compact and JSON are).
 
 #[cfg(feature = "http")]
 pub use farcall_http as http;

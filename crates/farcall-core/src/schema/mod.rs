@@ -269,7 +269,7 @@ impl TypeSchema {
 fn strip_def(def: &mut Def) {
     (def.docs, def.foreign) = (String::new(), None);
     match &mut def.kind {
-        Kind::Unit | Kind::Tuple(_) => {}
+        Kind::Unit | Kind::Newtype(_) | Kind::Tuple(_) => {}
         Kind::Struct(fields) => fields.iter_mut().for_each(strip_field),
         Kind::Enum(variants) => {
             for variant in variants {

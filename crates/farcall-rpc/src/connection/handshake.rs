@@ -149,9 +149,9 @@ async fn hear(link: &mut Io, buf: &mut BytesMut) -> Result<Hello, Refused> {
         Preface::Farcall(VERSION) => drop(buf.split_to(PREFACE_LEN)),
         Preface::Farcall(other) => {
             let why = format!("the peer speaks farcall protocol {other}, this side {VERSION}: use the same major version on both");
-            let tell = Violation(format!("this side speaks farcall protocol {VERSION}, not {other}: use the same major version on both"));
-            let error = RpcError::not_executed(Code::Unimplemented, why);
-            return Err(Refused { error, ..Refused::from(tell) });
+            let tell = format!("this side speaks farcall protocol {VERSION}, not {other}: use the same major version on both");
+            let tell = Some(RpcError::new(Code::Unimplemented, tell));
+            return Err(Refused { error: RpcError::not_executed(Code::Unimplemented, why), tell, silent: false });
         }
         Preface::Partial | Preface::Foreign => return Err(foreign(buf).into()),
     }

@@ -189,6 +189,7 @@ fn handler(link: &Link, context: &CallContext, call: ForeignCall) -> Box<dyn Par
         method: target.method as u16,
         codec,
         max_reply: max_reply.min(link.shared.limits.body),
+        reading: None,
         body: Cell::new(args),
         streamed: false,
         stream: Cell::new(None),

@@ -41,8 +41,7 @@ macro_rules! case {
                 }
 
                 async fn give(&self, place: u32) -> Reply<Value> {
-                    let value = values().into_iter().nth(place as usize);
-                    Ok(value.ok_or_else(|| RpcError::new(Code::OutOfRange, "no more"))?)
+                    values().into_iter().nth(place as usize).ok_or_else(|| RpcError::new(Code::OutOfRange, "no more"))
                 }
             }
 
