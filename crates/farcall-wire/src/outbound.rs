@@ -7,7 +7,7 @@
 
 mod flows;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -210,6 +210,11 @@ pub struct Outbound<W> {
     refused: Vec<Verdict>,
     /// How the replies of rows are read on which the two sides differ.
     readings: HashMap<u16, Replies>,
+    /// Bindings that are not answered, and rows that are held.
+    unanswered: usize,
+    held: HashSet<u16>,
+    /// One-way calls were made while there were such: whether they run is not decided.
+    undecided: bool,
     earliest: u64,
     out: OutBuf,
     /// Bytes ever appended, ever taken for writing, ever written.
@@ -244,6 +249,9 @@ impl<W> Outbound<W> {
             rows: 0,
             refused: Vec::new(),
             readings: HashMap::new(),
+            unanswered: 0,
+            held: HashSet::new(),
+            undecided: false,
             earliest: NEVER,
             out: OutBuf::default(),
             appended: 0,
@@ -319,6 +327,7 @@ impl<W> Outbound<W> {
         let (first, id) = (self.rows as u16, self.bindings.len() as u32 + 1);
         self.queue(Header::new(Kind::Bind, 0, first, id), &[&bind]);
         self.rows += rows;
+        self.unanswered += 1;
         self.bindings.push(Binding { service: stub, id, first, rows: rows as u16, sent: bind, answered: false });
         Ok(first)
     }
@@ -334,6 +343,7 @@ impl<W> Outbound<W> {
             return Err(Violation(format!("a Bound frame for binding {id}, which does not wait for one")));
         };
         binding.answered = true;
+        self.unanswered -= 1;
         match (aux, payload) {
             (0, []) => return Ok(None),
             (1, _) => {}
@@ -354,6 +364,7 @@ impl<W> Outbound<W> {
         rows.sort_unstable();
         rows.dedup();
         refused.into_iter().for_each(|verdict| self.refuse_row(verdict));
+        self.held.extend(&rows);
         Ok((!rows.is_empty()).then_some(OurHeldRows { id, first, service, rows }))
     }
 
@@ -364,10 +375,17 @@ impl<W> Outbound<W> {
 
     /// What has been decided of a row that was held.
     pub fn settle(&mut self, row: u16, settled: Result<Replies, Verdict>) {
+        self.held.remove(&row);
         match settled {
             Ok(replies) => drop(self.readings.insert(row, replies)),
             Err(verdict) => self.refuse_row(verdict),
         }
+    }
+
+    /// Whether there are one-way calls that will run only if this side says more about their rows: nobody waits for
+    /// them, so the link must be kept until then.
+    pub fn is_undecided(&self) -> bool {
+        self.undecided && (self.unanswered > 0 || !self.held.is_empty())
     }
 
     /// How the replies of a method are read, if the two sides differ on it.
@@ -425,6 +443,7 @@ impl<W> Outbound<W> {
     /// Queues a one-way call. Nothing comes back; the return says that it is queued.
     pub fn start_oneway(&mut self, call: Start<'_>) -> Result<(), RpcError> {
         self.check(&call)?;
+        self.undecided |= self.unanswered > 0 || !self.held.is_empty();
         if self.fits(&call) {
             self.queue_call(0, flags::ONEWAY, call);
             return Ok(());

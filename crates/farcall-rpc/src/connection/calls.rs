@@ -161,7 +161,7 @@ impl Driver {
 
     /// Runs a call's handler in place; parks it if it has to wait.
     #[inline]
-    fn dispatch(&mut self, request: Request, mut stream: Option<Box<Received>>) {
+    pub(super) fn dispatch(&mut self, request: Request, mut stream: Option<Box<Received>>) {
         if let Some(error) = self.refusal(&request) {
             drop(stream);
             return self.refuse(request, &error);

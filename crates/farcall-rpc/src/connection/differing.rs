@@ -115,9 +115,18 @@ impl Driver {
         while let Some(arrived) = self.waiting.take_first(row) {
             match self.inbound.difference(row) {
                 Difference::Refused(error) => self.refuse_waiting(arrived, &error),
-                Difference::Read(_) | Difference::Held => self.backlog.push_back(arrived),
+                Difference::Read(_) | Difference::Held => self.run_settled(arrived),
             }
         }
+    }
+
+    /// At once, as far as there is room and time: the link may be at its end, and a one-way call with it.
+    fn run_settled(&mut self, arrived: Arrived) {
+        if self.is_full() || !self.backlog.is_empty() || self.now_us > self.slice_end_us {
+            return self.backlog.push_back(arrived);
+        }
+        self.held -= arrived.request.body.len();
+        self.dispatch(arrived.request, arrived.stream);
     }
 
     /// Keeps a call until its row is settled.

@@ -696,7 +696,7 @@ impl Driver {
             let quiet = self.inbound.running() == 0 && shared.outbound.in_flight() == 0;
             let over = close || quiet && (self.draining || shared.outbound.closed().is_some());
             // What is large may wait for credit, as long as the last writes may take.
-            let unwritten = blocked || !shared.outbound.flows_quiet();
+            let unwritten = blocked || !shared.outbound.flows_quiet() || shared.outbound.is_undecided();
             if over && unwritten && self.last_write_by == farcall_wire::NEVER {
                 self.last_write_by = self.now + LAST_WRITES.as_millis() as u64;
             }
