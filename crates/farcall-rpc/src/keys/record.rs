@@ -352,8 +352,11 @@ mod tests {
         let record = roomy();
         let id = |caller: Option<&str>| Id { caller: caller.map(Into::into), service: 0, method: 0, key: b"a"[..].into() };
         for caller in [None, Some("shop"), Some("bank")] {
-            assert!(matches!(record.admit(id(caller), None, CodecId::Compact, b"arguments"), Ok(Admitted::Run(_))), "{caller:?}");
-            assert!(matches!(record.admit(id(caller), None, CodecId::Compact, b"arguments"), Ok(Admitted::Answer(_))), "{caller:?}");
+            assert!(matches!(record.admit(id(caller), None, (CodecId::Compact, None), b"arguments"), Ok(Admitted::Run(_))), "{caller:?}");
+            assert!(
+                matches!(record.admit(id(caller), None, (CodecId::Compact, None), b"arguments"), Ok(Admitted::Answer(_))),
+                "{caller:?}"
+            );
         }
     }
 

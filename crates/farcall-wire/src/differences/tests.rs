@@ -508,3 +508,38 @@ fn what_is_kept_for_others_is_bounded() {
     }
     assert!(readings.weight() > farcall_core::limits::READINGS / 2);
 }
+
+/// Serves a method that the peer may not call.
+struct Guarded(One);
+
+impl Catalogue for Guarded {
+    fn find(&self, service: &str, group: &str, version: &str) -> Result<(usize, &ServiceDescriptor), RpcError> {
+        self.0.find(service, group, version)
+    }
+
+    fn get(&self, place: usize) -> Option<&ServiceDescriptor> {
+        self.0.get(place)
+    }
+
+    fn may_know(&self, _: usize, _: usize) -> Result<(), RpcError> {
+        Err(RpcError::not_executed(Code::PermissionDenied, "it needs a role"))
+    }
+}
+
+#[test]
+fn who_may_not_call_a_method_is_not_told_its_types() {
+    let catalogue = Guarded(One(service(vec![method::<(u32,), u8, Never>("a"), method::<(u32,), u8, Never>("b")])));
+    let bind = Bind::of(&service(vec![method::<(u8,), u8, Never>("a"), method::<(u32,), u8, Never>("b")]));
+    for hold in [false, true] {
+        let mut side = Side::new(Vec::new(), &Limits::default());
+        if hold {
+            side.session.inbound.hold_differing();
+        }
+        let frame = Frame { header: Header::new(Kind::Bind, 0, 0, 1), payload: bind.encode().into() };
+        let held = side.session.inbound.on_bind(&frame, &catalogue, &mut side.out).unwrap();
+        assert!(held.rows.is_empty());
+        let bound = frames(&side.take()).remove(0);
+        let verdicts: Vec<Verdict> = compact::decode(&bound.payload).unwrap();
+        assert_eq!(verdicts, [Verdict { row: 0, code: Code::PermissionDenied as u8, message: "it needs a role".into() }]);
+    }
+}
