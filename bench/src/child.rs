@@ -115,6 +115,11 @@ impl Child {
         Child::start(format!("client of {}", peer.name), &[command, peer.name], args)
     }
 
+    /// Starts a process that is no peer's.
+    pub(crate) fn bare(what: &str, command: &str) -> Result<Child> {
+        Child::start(what.to_owned(), &[command], [])
+    }
+
     /// Starts this same binary with `command` and `args`; `what` names the child in errors.
     fn start(what: String, command: &[&str], args: impl IntoIterator<Item = String>) -> Result<Child> {
         let mut process = Command::new(std::env::current_exe()?);

@@ -15,7 +15,7 @@ const KEPT: usize = 256;
 
 /// See the module's text.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Mirror {
+pub(crate) struct Mirror {
     epoch: u64,
     revision: u64,
     digest: u64,
@@ -34,11 +34,11 @@ struct Seen {
 
 impl Mirror {
     /// Where it stands.
-    pub(super) fn known(&self) -> Known {
+    pub(crate) fn known(&self) -> Known {
         Known { epoch: self.epoch, revision: self.revision, digest: self.digest }
     }
 
-    pub(super) fn listing(&self) -> Listing {
+    pub(crate) fn listing(&self) -> Listing {
         Listing {
             entries: self.entries.values().map(|seen| Arc::clone(&seen.entry)).collect(),
             suspect: self.entries.values().filter(|seen| seen.suspect).map(|seen| seen.entry.key()).collect(),
@@ -50,7 +50,7 @@ impl Mirror {
     }
 
     /// Takes a push in; gives what it tells. An error means that something is missing: all of it is to be asked for again.
-    pub(super) fn apply(&mut self, service: &ServiceKey, push: Push) -> Result<Vec<Update>, RpcError> {
+    pub(crate) fn apply(&mut self, service: &ServiceKey, push: Push) -> Result<Vec<Update>, RpcError> {
         let same_content = push.digest == self.digest && push.put.is_empty() && push.gone.is_empty() && push.suspect.is_empty();
         if push.whole {
             self.entries.clear();

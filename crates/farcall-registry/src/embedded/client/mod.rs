@@ -4,7 +4,7 @@
 //! stream from one node. An entry counts as published as soon as one node has acknowledged it, and as lost when none holds it.
 
 mod agent;
-mod mirror;
+pub(super) mod mirror;
 mod reader;
 mod wanted;
 

@@ -33,7 +33,7 @@ async fn copy(node: &Arc<Node>, peer: usize, client: &RegistrarClient) -> Result
         let held: Held = frame_bytes::with_frame(&bytes, || compact::decode(&bytes)).map_err(|e| unreadable("what a node holds", e))?;
         node.on(|state, now| state.peer_holds(now, peer, &of, held, said.complete))?;
     }
-    node.on(|state, _| state.peer_copied(peer, said.digest));
+    node.on(|state, _| state.peer_copied(peer, &said));
     if other_rules {
         let rules = client.all_rules().deadline(PATIENCE).await?;
         node.on(|state, now| rules.into_iter().try_for_each(|version| state.merge_rule(now, version)))?;

@@ -9,6 +9,8 @@ mod disk;
 mod expiry;
 mod peers;
 mod rules;
+#[cfg(test)]
+mod simulation;
 mod tables;
 mod topic;
 

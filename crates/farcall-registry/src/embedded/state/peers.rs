@@ -147,10 +147,13 @@ impl State {
         (ask, said.rules != rules)
     }
 
-    /// Everything that another node said is copied.
-    pub(crate) fn peer_copied(&mut self, peer: usize, digest: u64) {
-        if let Some(p) = self.peers.get_mut(peer) {
-            p.digest = digest;
+    /// Everything that another node said is copied. If it does not see all, what it does not hold was not taken to be gone: it is asked
+    /// for all of it again.
+    pub(crate) fn peer_copied(&mut self, peer: usize, said: &Holdings) {
+        if let Some(p) = self.peers.get_mut(peer)
+            && said.complete
+        {
+            p.digest = said.digest;
         }
     }
 
@@ -173,7 +176,8 @@ impl State {
             self.copy(now, peer, topic, stored, entry.since)?;
         }
         if let Some(p) = self.peers.get_mut(peer) {
-            p.topics.insert(key.clone(), of.digest);
+            // As in `peer_copied`.
+            p.topics.insert(key.clone(), if complete { of.digest } else { 0 });
         }
         if complete {
             self.peer_left(now, peer, &key, &names);
