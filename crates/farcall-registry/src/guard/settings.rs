@@ -27,7 +27,7 @@ pub struct GuardSettings {
     /// How long an entry is kept that no backend lists any more, that nobody withdrew and that does not refuse connections. Default
     /// 10 min. After that it goes, unless it is all there is: silence does not empty a list.
     pub suspect: Duration,
-    /// The pause between two looks at an entry that is suspect, at first; it doubles up to thirty times as much. Default 1 s.
+    /// The pause between two looks at an entry that is suspect, at first; it doubles up to 32 times as much. Default 1 s.
     pub probe: Duration,
     /// How long a withdrawal outweighs backends that still list the entry. Default 60 s: longer than any lease.
     pub tombstone: Duration,
