@@ -51,8 +51,6 @@ struct Inner {
 struct Writing {
     next: Option<Content>,
     under_way: bool,
-    /// There is a list with entries on disk, or there was one when we began.
-    is_full: bool,
     /// The file is known to be good: it may become the one before.
     is_good: bool,
     complained: bool,
@@ -102,7 +100,7 @@ impl Cache {
             }) {
                 Ok(content) => {
                     let mut writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
-                    (writing.is_full, writing.is_good) = (!content.entries.is_empty(), n == 0);
+                    writing.is_good = n == 0;
                     let tombstones = content.tombstones.into_iter();
                     let tombstones = tombstones.map(|(instance, incarnation)| Tombstone { instance, incarnation });
                     return (content.entries.into_iter().map(Arc::new).collect(), tombstones.collect());
@@ -114,11 +112,11 @@ impl Cache {
         Default::default()
     }
 
-    /// Keeps a list, some time soon: of several that come while one is written, the last. An empty one that nobody withdrew does not
-    /// take the place of one with entries.
+    /// Keeps a list, some time soon: of several that come while one is written, the last. An empty one that nobody withdrew says
+    /// nothing, and is not kept.
     pub(crate) fn save(&self, service: &ServiceKey, entries: Vec<Arc<Entry>>, tombstones: Vec<Tombstone>, watcher: &Arc<dyn Watcher>) {
         let mut writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.0.broken.is_some() || entries.is_empty() && tombstones.is_empty() && writing.is_full {
+        if self.0.broken.is_some() || entries.is_empty() && tombstones.is_empty() {
             return;
         }
         let tombstones = tombstones.into_iter().map(|tomb| (tomb.instance, tomb.incarnation)).collect();
@@ -145,7 +143,7 @@ impl Inner {
             let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
             match written {
                 Ok(()) => {
-                    (writing.is_full, writing.is_good, writing.complained) = (!content.entries.is_empty(), true, false);
+                    (writing.is_good, writing.complained) = (true, false);
                 }
                 Err(why) => {
                     // Once, until it works again: it would be said with every change.

@@ -14,10 +14,11 @@ pub(crate) const USAGE: &str = "\
 usage: shop demo [--once] [--orders N] [--seed S]
        shop payment   [--listen ADDR]
        shop warehouse [--listen ADDR] [--stock N]
-       shop order     [--listen ADDR] --payment ADDR [--till ADDR] --warehouse ADDR
-       shop customer  [--listen ADDR] --order ADDR [--orders N] [--seed S]
+       shop order     [--listen ADDR] [--payment ADDR] [--till ADDR] [--warehouse ADDR]
+       shop customer  [--listen ADDR] [--order ADDR] [--orders N] [--seed S]
+       shop registry  [--listen ADDR]
 
-demo starts the four others and compares their books: exit 0 if they agree, 1 if not.
+demo starts the five others and compares their books: exit 0 if they agree, 1 if not.
 With --once it ends then; without, it stays up until Ctrl-C.
 
   --orders N   orders to place, 1 to 100000 (3000)
@@ -27,6 +28,8 @@ With --once it ends then; without, it stays up until Ctrl-C.
   --listen, --payment, --till, --warehouse, --order
                tcp://HOST:PORT or unix:/PATH; listening is on tcp://127.0.0.1:0, a free port,
                unless said otherwise
+  --registry URL
+               register there, and find by name those whose address is not given
 Each service prints `ready ADDR` and ends on Ctrl-C or SIGTERM; with --until-stdin-closes also when
 its stdin does.";
 
@@ -43,6 +46,7 @@ pub(crate) enum Command {
     Warehouse(warehouse::Options),
     Order(order::Options),
     Customer(customer::Options),
+    Registry(Home),
 }
 
 /// Parses the arguments after the program's name.
@@ -57,19 +61,13 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, Strin
         "demo" => Command::Demo(demo(&mut words)?),
         "payment" => Command::Payment(payment::Options { home: home(&mut words)?, crash_after: words.parsed("--crash-after")? }),
         "warehouse" => Command::Warehouse(warehouse::Options { home: home(&mut words)?, stock: words.parsed("--stock")?.unwrap_or(1000) }),
-        "order" => Command::Order(order::Options {
-            home: home(&mut words)?,
-            payment: words.needed_address("--payment")?,
-            till: words.address("--till")?,
-            without_keys: words.flag("--without-keys"),
-            warehouse: words.needed_address("--warehouse")?,
-        }),
-        "customer" => Command::Customer(customer::Options {
-            home: home(&mut words)?,
-            order: words.needed_address("--order")?,
-            orders: orders(&mut words)?,
-            seed: words.parsed("--seed")?.unwrap_or(1),
-        }),
+        "registry" => Command::Registry(home(&mut words)?),
+        "order" => Command::Order(order(&mut words)?),
+        "customer" => {
+            let home = home(&mut words)?;
+            let order = words.address_unless_named("--order", &home)?;
+            Command::Customer(customer::Options { home, order, orders: orders(&mut words)?, seed: words.parsed("--seed")?.unwrap_or(1) })
+        }
         other => return Err(format!("there is no command {other:?}")),
     };
     words.nothing_left(&name)?;
@@ -87,9 +85,21 @@ fn demo(words: &mut Words) -> Result<demo::Options, String> {
     })
 }
 
+fn order(words: &mut Words) -> Result<order::Options, String> {
+    let home = home(words)?;
+    Ok(order::Options {
+        payment: words.address_unless_named("--payment", &home)?,
+        till: words.address("--till")?,
+        without_keys: words.flag("--without-keys"),
+        warehouse: words.address_unless_named("--warehouse", &home)?,
+        home,
+    })
+}
+
 fn home(words: &mut Words) -> Result<Home, String> {
     let listen = words.address("--listen")?.unwrap_or_else(|| "tcp://127.0.0.1:0".to_owned());
-    Ok(Home { listen, until_stdin_closes: words.flag("--until-stdin-closes") })
+    let registry = words.parsed("--registry")?;
+    Ok(Home { listen, registry, until_stdin_closes: words.flag("--until-stdin-closes") })
 }
 
 fn orders(words: &mut Words) -> Result<u64, String> {
@@ -140,8 +150,12 @@ impl Words {
         }
     }
 
-    fn needed_address(&mut self, name: &str) -> Result<String, String> {
-        self.address(name)?.ok_or_else(|| format!("{name} ADDR is missing"))
+    /// An address; none if there is a registry to ask.
+    fn address_unless_named(&mut self, name: &str, home: &Home) -> Result<Option<String>, String> {
+        match self.address(name)? {
+            None if home.registry.is_none() => Err(format!("{name} ADDR is missing, or --registry URL")),
+            address => Ok(address),
+        }
     }
 
     fn nothing_left(&self, command: &str) -> Result<(), String> {
@@ -162,7 +176,7 @@ mod tests {
 
     #[test]
     fn commands_and_their_defaults() {
-        let home = |listen: &str| Home { listen: listen.to_owned(), until_stdin_closes: false };
+        let home = |listen: &str| Home { listen: listen.to_owned(), registry: None, until_stdin_closes: false };
         let demo = demo::Options { once: false, orders: 3000, seed: 1, crash_payment_after: None, sabotage: None };
         let check = |line: &str, expected: Command| assert_eq!(parsed(line), Ok(expected), "{line}");
         check("demo", Command::Demo(demo.clone()));
@@ -185,7 +199,7 @@ mod tests {
             ("demo --once --once", "--once is given twice"),
             ("demo --stock 3", "demo has no option --stock"),
             ("demo --sabotage luck", "--sabotage \"luck\": money, stock, calls or keys"),
-            ("order --payment tcp://h:1", "--warehouse ADDR is missing"),
+            ("order --payment tcp://h:1", "--warehouse ADDR is missing, or --registry URL"),
             ("customer --order localhost:80", "did you mean \"tcp://localhost:80\"?"),
         ] {
             let error = parsed(line).unwrap_err();

@@ -1,4 +1,4 @@
-//! The shop: order, payment, warehouse and a customer as four processes.
+//! The shop: order, payment, warehouse and a customer as four processes, and a registry.
 //!
 //! The customer places an order with the order desk, which writes it down, lets payment charge the
 //! card, writes that down, and lets the warehouse ship. A card may be declined, the stock may run
@@ -8,7 +8,9 @@
 //! Start with [`api`]: the services as traits. Then [`order`]: a handler that calls two others. Then
 //! [`customer`]: one call in three styles.
 //!
-//! What it does not do: find providers by name, keep anything on disk.
+//! They find each other by name, at a [`registry`] that the demo kills and starts again while orders are placed.
+//!
+//! What it does not do: keep anything on disk, but the lists of who is where.
 
 mod api;
 mod args;
@@ -21,6 +23,7 @@ mod order;
 mod payment;
 mod process;
 mod race;
+mod registry;
 mod say;
 mod warehouse;
 mod wares;
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Warehouse(options) => warehouse::run(options),
         Command::Order(options) => order::run(options),
         Command::Customer(options) => customer::run(options),
+        Command::Registry(home) => registry::run(&home),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,27 +27,34 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(crate) struct Options {
     /// Where it lives.
     pub(crate) home: Home,
-    /// Where payment lives.
-    pub(crate) payment: String,
+    /// Where payment lives; none = wherever the registry says.
+    pub(crate) payment: Option<String>,
     /// Where money is moved, if that goes another way.
     pub(crate) till: Option<String>,
     /// Pays without keys, to see that the ledger finds what comes of it.
     pub(crate) without_keys: bool,
-    /// Where the warehouse lives.
-    pub(crate) warehouse: String,
+    /// Where the warehouse lives; none = wherever the registry says.
+    pub(crate) warehouse: Option<String>,
 }
 
 /// Runs the process.
 pub(crate) fn run(options: Options) -> Result<(), String> {
     process::runtime()?.block_on(async {
         let (to_payment, to_warehouse, here) = (CallCounts::new(), CallCounts::new(), CallCounts::new());
-        let till = options.till.as_ref().unwrap_or(&options.payment);
+        let text = |e: RpcError| e.to_string();
+        let registry = options.home.registry.as_deref();
+        let payment = || process::reach::<PaymentClient>(options.payment.as_deref(), registry, to_payment.clone());
+        let till = match &options.till {
+            Some(wire) => PaymentClient::connect(wire).limits(again_soon()).observe(to_payment.clone()).await.map_err(text)?,
+            None => payment()?.await.map_err(text)?,
+        };
+        let warehouse = process::reach::<WarehouseClient>(options.warehouse.as_deref(), registry, to_warehouse.clone())?;
         let desk = Desk {
             book: Book::default(),
-            till: PaymentClient::connect(till).limits(again_soon()).observe(to_payment.clone()).await.map_err(|e| e.to_string())?,
+            till,
             with_keys: !options.without_keys,
-            payment: PaymentClient::connect(&options.payment).observe(to_payment.clone()).await.map_err(|e| e.to_string())?,
-            warehouse: WarehouseClient::connect(&options.warehouse).observe(to_warehouse.clone()).await.map_err(|e| e.to_string())?,
+            payment: payment()?.await.map_err(text)?,
+            warehouse: warehouse.await.map_err(text)?,
             to_payment,
             to_warehouse,
             here: Arc::clone(&here),

@@ -29,6 +29,7 @@ fn check(args: &str, code: i32, in_stdout: &[&str], in_stderr: &[&str]) {
 fn the_ledger_is_right() {
     let lines = [
         "600 of 600 orders",
+        "registry  | killed",
         "orders  600 = ",
         "+ 0 failed",
         "styles  200 waited, 200 awaited, 200 called back",
@@ -67,7 +68,7 @@ fn a_crash_midway_ends_the_demo_with_a_message() {
 #[test]
 fn a_wrong_command_line_is_explained() {
     check("demo --orders none", 2, &[], &["--orders \"none\"", "usage: shop demo"]);
-    check("order --listen tcp://127.0.0.1:0", 2, &[], &["--payment ADDR is missing", "usage: shop"]);
+    check("order --listen tcp://127.0.0.1:0", 2, &[], &["--payment ADDR is missing, or --registry URL", "usage: shop"]);
 }
 
 #[test]
@@ -116,7 +117,10 @@ fn rest(demo: &mut Child) -> String {
 fn a_demo_that_is_up_ends_cleanly_on_a_signal() {
     for signal in ["-INT", "-TERM"] {
         let (mut demo, _out, pids) = demo_at("demo --orders 30", UP);
-        assert_eq!(pids.iter().map(|(role, _)| role.as_str()).collect::<Vec<_>>(), ["payment", "warehouse", "order", "customer"]);
+        assert_eq!(
+            pids.iter().map(|(role, _)| role.as_str()).collect::<Vec<_>>(),
+            ["registry", "payment", "warehouse", "order", "customer", "registry"]
+        );
         send(signal, demo.id());
         assert_eq!(rest(&mut demo), "");
         assert_eq!(demo.wait().unwrap().code(), Some(0));
@@ -126,7 +130,7 @@ fn a_demo_that_is_up_ends_cleanly_on_a_signal() {
 #[test]
 fn a_killed_child_ends_a_demo_that_is_up() {
     let (mut demo, _out, pids) = demo_at("demo --orders 30", UP);
-    send("-KILL", pids[1].1);
+    send("-KILL", pids[2].1);
     let text = rest(&mut demo);
     assert!(text.contains("warehouse died (signal 9)"), "{text}");
     assert_eq!(demo.wait().unwrap().code(), Some(1));
@@ -138,7 +142,7 @@ fn nobody_outlives_a_killed_launcher() {
     send("-KILL", demo.id());
     rest(&mut demo);
     assert_eq!(demo.wait().unwrap().signal(), Some(9));
-    assert_eq!(pids.len(), 4);
+    assert_eq!(pids.len(), 6);
     // The one thing it could not do any more.
     let _ = std::fs::remove_dir_all(std::env::temp_dir().join(format!("farcall-shop-{}-0", demo.id())));
 }

@@ -27,8 +27,8 @@ const BATCH: usize = 100;
 pub(crate) struct Options {
     /// Where it lives.
     pub(crate) home: Home,
-    /// Where the order desk lives.
-    pub(crate) order: String,
+    /// Where the order desk lives; none = wherever the registry says.
+    pub(crate) order: Option<String>,
     /// How many orders.
     pub(crate) orders: u64,
     /// Which orders.
@@ -40,7 +40,9 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
     process::runtime()?.block_on(async {
         let mut ends = process::ends(options.home.until_stdin_closes)?;
         let counts = CallCounts::new();
-        let orders = OrdersClient::connect(&options.order).observe(counts.clone()).await.map_err(|e| e.to_string())?;
+        let registry = options.home.registry.as_deref();
+        let orders = process::reach::<OrdersClient>(options.order.as_deref(), registry, counts.clone())?;
+        let orders = orders.await.map_err(|e| e.to_string())?;
         let buyer = Buyer { orders, counts: Arc::clone(&counts), seen: Arc::new(Seen::new(options.orders)) };
         let desk = Answers { seen: Arc::clone(&buyer.seen), counts };
         let server = options.home.listen(Server::builder().serve(CustomerServer::new(desk))).await?;

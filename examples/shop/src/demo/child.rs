@@ -1,6 +1,7 @@
 //! One process: started, its lines read, its death told, its end seen to.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -26,10 +27,11 @@ pub(crate) struct Running {
 
 impl Running {
     /// Runs this program again, as `role`. It ends when its stdin closes, so with us at the latest.
-    pub(crate) fn start(role: &'static str, args: &[&str], events: mpsc::Sender<Event>) -> Result<Running, String> {
+    pub(crate) fn start(role: &'static str, args: &[&str], cache: &Path, events: mpsc::Sender<Event>) -> Result<Running, String> {
         let cannot = |e: std::io::Error| format!("{role} cannot be started: {e}");
         let mut command = std::process::Command::new(std::env::current_exe().map_err(cannot)?);
         command.arg(role).arg("--until-stdin-closes").args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.env("FARCALL_CACHE", cache);
         // A group of its own: Ctrl-C reaches us alone, and we end the others in order.
         command.process_group(0);
         let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(cannot)?;
@@ -41,6 +43,18 @@ impl Running {
         let reader = tokio::spawn(read(role, stdout, events.clone()));
         let keeper = tokio::spawn(keep(role, child, stdin, told_to_end, events));
         Ok(Running { role, pid, end, reader, keeper })
+    }
+
+    /// Kills it without a word.
+    pub(crate) async fn kill(self) -> Result<(), String> {
+        let pid = self.pid.to_string();
+        let killed = tokio::process::Command::new("kill").args(["-KILL", &pid]).status().await;
+        let kept = self.keeper.await;
+        let _ = self.reader.await;
+        match (killed, kept) {
+            (Ok(status), Ok(Ok(ended))) if status.success() && ended.signal() == Some(9) => Ok(()),
+            other => Err(format!("{} could not be killed: {other:?}", self.role)),
+        }
     }
 
     /// Ends it, by force if it does not by itself. An error unless it ended well.
