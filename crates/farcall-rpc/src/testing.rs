@@ -7,7 +7,7 @@
 //!     .once::<Payment_pay>(|_| Err(RpcError::new(Code::Unavailable, "the bank is closed").into()))
 //!     .delay::<Payment_pay>(Duration::from_secs(5));
 //! let (payment, _server) = pair::<PaymentClient>(Server::builder().serve(mock.clone())).await?;
-//! …
+//! // The test.
 //! assert_eq!(mock.calls::<Payment_pay>()[0].order.id, 7);
 //! ```
 //!
