@@ -42,7 +42,12 @@ impl Subject for Etcd {
     }
 
     fn open(&self) -> Arc<dyn Registry> {
-        self.open_with("", &format!("?lease_ms={}&settle_ms={}&timeout_ms=3000", LEASE.as_millis(), SETTLE.as_millis()))
+        farcall_registry::open(&self.url().parse().unwrap()).unwrap()
+    }
+
+    fn url(&self) -> String {
+        let (lease, settle) = (LEASE.as_millis(), SETTLE.as_millis());
+        format!("etcd://{}?lease_ms={lease}&settle_ms={settle}&timeout_ms=3000", self.0.place())
     }
 
     fn kill(&mut self) {

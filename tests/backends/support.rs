@@ -82,6 +82,8 @@ pub(crate) fn consumer() -> Consumer {
 
 /// A subscription and what it has told so far.
 pub(crate) struct Seen {
+    registry: Arc<dyn Registry>,
+    service: ServiceKey,
     updates: Box<dyn Updates>,
     pub(crate) entries: BTreeMap<EntryKey, Arc<Entry>>,
     pub(crate) rules: Vec<Arc<Rule>>,
@@ -101,6 +103,8 @@ impl Seen {
     pub(crate) async fn new(registry: &Arc<dyn Registry>, service: &ServiceKey) -> Seen {
         let updates = eventually("a subscription", || registry.subscribe(service, Some(consumer()))).await;
         let mut seen = Seen {
+            registry: registry.clone(),
+            service: service.clone(),
             updates,
             entries: BTreeMap::new(),
             rules: Vec::new(),
@@ -143,8 +147,14 @@ impl Seen {
         while !done(self) {
             let left = PATIENCE.saturating_sub(start.elapsed());
             let next = tokio::time::timeout(left, self.updates.next()).await;
-            let update = next.unwrap_or_else(|_| panic!("waited too long for: {what}; there are {:?}", self.entries.keys()));
-            self.take(update.unwrap_or_else(|e| panic!("the subscription ended, waiting for {what}: {e}")));
+            match next.unwrap_or_else(|_| panic!("waited too long for: {what}; there are {:?}", self.entries.keys())) {
+                Ok(update) => self.take(update),
+                // It may end, and the guard subscribes again.
+                Err(_) => {
+                    let again = || self.registry.subscribe(&self.service, Some(consumer()));
+                    self.updates = eventually("a subscription", again).await;
+                }
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::discovered::Discovered;
 use crate::entry::ServiceKey;
 use crate::guard::GuardSettings;
 use crate::host;
+use crate::named::named;
 use crate::order::Place;
 use crate::registry::{BoxFuture, Consumer};
 use crate::watcher::{Quiet, Watcher};
@@ -190,7 +191,7 @@ impl<C: Stub> Discovering<C> {
         let consumer = Consumer { application, host: format!("{}/{}", host::host_name(), std::process::id()) };
         let directory = Directory::open(DirectorySettings {
             service,
-            registries: opened.registries,
+            registries: opened.registries.iter().map(|registry| named(registry, C::descriptor())).collect(),
             consumer: Some(consumer),
             guard: self.guard,
             cache,

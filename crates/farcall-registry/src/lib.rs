@@ -28,6 +28,7 @@ pub mod fixed;
 pub mod guard;
 mod host;
 mod memory;
+mod named;
 mod order;
 mod random;
 mod registration;

@@ -16,6 +16,7 @@ use crate::directory::capped;
 use crate::entry::{Entry, InstanceId, MethodPrints, ServiceKey};
 use crate::guard::{GuardSettings, Keeping, Random, Task};
 use crate::host;
+use crate::named::named;
 use crate::registry::{BoxFuture, Published, Registry};
 use crate::watcher::{Event, Quiet, Watcher};
 
@@ -185,7 +186,8 @@ impl Registration {
         let places: Vec<(Arc<dyn Registry>, Arc<Entry>)> = entries
             .into_iter()
             .map(Arc::new)
-            .flat_map(|entry| opened.registries.iter().map(move |registry| (Arc::clone(registry), Arc::clone(&entry))))
+            .zip(services)
+            .flat_map(|(entry, service)| opened.registries.iter().map(move |registry| (named(registry, service), Arc::clone(&entry))))
             .collect();
         let unknown = |(registry, entry): &(Arc<dyn Registry>, Arc<Entry>)| Status {
             registry: registry.describe(),

@@ -259,7 +259,8 @@ impl Driver {
             // All hosts are tried before a pause.
             let rounds = failures / self.hosts.count().max(1) as u32;
             if rounds > 0 {
-                sleep(crate::random::pause(rounds - 1, PAUSES.0, PAUSES.1)).await;
+                // Not so long that a session ends that its server would still have.
+                sleep(crate::random::pause(rounds - 1, PAUSES.0, PAUSES.1.min(self.wanted / 3))).await;
             }
         }
     }

@@ -94,6 +94,8 @@ pub(super) async fn subscribe(inner: Arc<Inner>, service: ServiceKey, consumer: 
 impl ZkUpdates {
     /// Asks to be told of changes, then reads what there is: what changes in between is told.
     async fn read_all(&mut self) -> Result<(), RpcError> {
+        // The first answer tells that there is a connection; if it is still that one at the end, its watches hold.
+        let epoch = self.inner.epoch().await?;
         let connection = self.state.borrow_and_update().connection;
         self.rewatch().await?;
         if let Some(consumer) = &self.consumer {
@@ -101,7 +103,6 @@ impl ZkUpdates {
         }
         let rules = self.inner.rules(&self.service).await?;
         let children = self.inner.nodes().children(&self.providers_path(), !self.deltas).await?;
-        let epoch = self.inner.epoch().await?;
         // Nothing awaits from here on: all of it happens, or none.
         let since = self.inner.client.connected_since();
         let completeness = self.inner.completeness(since);
@@ -111,7 +112,7 @@ impl ZkUpdates {
         self.withdrawn.clear();
         self.rules = rules.clone();
         // On another connection by now: once more. Events of before are about what was read.
-        self.told_on = (self.state.borrow().connection == connection || connection == 0).then(|| self.state.borrow().connection);
+        self.told_on = (self.state.borrow().connection == connection).then_some(connection);
         self.ready.clear();
         self.ready.push_back(Update::All(Listing {
             entries: self.view.entries(),
