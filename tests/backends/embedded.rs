@@ -1,6 +1,7 @@
 //! The embedded registry, one node and three, each in a runtime of its own: what ends the runtime ends the node as a crash does.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use farcall_registry::embedded::{Embedded, RegistryLimits};
@@ -82,15 +83,20 @@ impl<const N: usize> Subject for Nodes<N> {
 
     fn pause(&self) {
         *self.stopped.0.lock().unwrap() = true;
+        let held = Arc::new(AtomicUsize::new(0));
         for (runtime, _) in &self.running {
             // Every worker is held up: nothing is read, and connections stay open.
             for _ in 0..WORKERS {
-                let stopped = self.stopped.clone();
+                let (stopped, held) = (self.stopped.clone(), held.clone());
                 runtime.spawn(async move {
+                    held.fetch_add(1, Ordering::SeqCst);
                     let guard = stopped.0.lock().unwrap();
                     drop(stopped.1.wait_while(guard, |stopped| *stopped).unwrap());
                 });
             }
+        }
+        while held.load(Ordering::SeqCst) < WORKERS * self.running.len() {
+            std::thread::yield_now();
         }
     }
 
