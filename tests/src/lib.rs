@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a service with a method of every kind, and its provider.
 
 pub mod drill;
+pub mod fuzz;
 pub mod servers;
 
 use std::sync::Mutex;

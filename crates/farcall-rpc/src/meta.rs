@@ -136,7 +136,8 @@ impl MethodSchemas {
 }
 
 impl ServiceInfo {
-    fn of(service: &ServiceDescriptor) -> ServiceInfo {
+    /// A service as it is described.
+    pub fn of(service: &ServiceDescriptor) -> ServiceInfo {
         ServiceInfo {
             name: service.name.clone(),
             foreign_name: service.foreign_name.clone(),
