@@ -11,6 +11,10 @@ async fn scalar(client: PostClient) {
     assert_eq!(client.next(41).await.unwrap(), 42);
 }
 
+async fn borrowed(client: PostClient) {
+    assert_eq!(client.measure("Gao Ming of the thousand miles", &[7; 100]).await.unwrap(), 130);
+}
+
 async fn letter(client: PostClient) {
     let letter = uncounted(Letter::sample);
     let answer = client.echo(letter).await.unwrap();
@@ -22,6 +26,18 @@ fn a_call_of_scalars_allocates_nothing() {
     for inflight in [1, 16, 256] {
         let allocations = cost(Runtime::CurrentThread, inflight, scalar).allocations;
         assert!(allocations <= STRAY, "{allocations} allocations in {COUNTED} calls, {inflight} in flight");
+    }
+}
+
+/// The call keeps what it was lent in one piece until it is sent; the handler borrows from the message.
+#[test]
+fn all_that_is_borrowed_is_one_allocation() {
+    for inflight in [1, 16, 256] {
+        let allocations = cost(Runtime::CurrentThread, inflight, borrowed).allocations;
+        assert!(
+            allocations.abs_diff(COUNTED) <= STRAY,
+            "{allocations} allocations in {COUNTED} calls, {inflight} in flight: not 1 per call"
+        );
     }
 }
 

@@ -42,6 +42,8 @@ impl Letter {
 pub(crate) trait Post {
     /// The number after `n`.
     async fn next(&self, n: u64) -> Reply<u64>;
+    /// The length of a name that is borrowed on both sides.
+    async fn measure(&self, name: &str, seal: &[u8]) -> Reply<u64>;
     /// The letter itself.
     async fn echo(&self, letter: Letter) -> Reply<Letter>;
 }
@@ -51,6 +53,10 @@ pub(crate) struct Office;
 impl Post for Office {
     async fn next(&self, n: u64) -> Reply<u64> {
         Ok(n + 1)
+    }
+
+    async fn measure(&self, name: &str, seal: &[u8]) -> Reply<u64> {
+        Ok((name.len() + seal.len()) as u64)
     }
 
     async fn echo(&self, letter: Letter) -> Reply<Letter> {

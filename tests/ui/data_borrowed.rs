@@ -1,4 +1,6 @@
-//! A type that travels owns its data.
+//! A type that travels owns its data, or borrows as a `Cow`.
+
+use std::borrow::Cow;
 
 #[farcall::data]
 struct Borrowed<'a> {
@@ -9,6 +11,11 @@ struct Borrowed<'a> {
 #[farcall::data]
 struct Static {
     name: &'static str,
+}
+
+#[farcall::error]
+enum Refused<'a> {
+    Why(Cow<'a, str>),
 }
 
 fn main() {}

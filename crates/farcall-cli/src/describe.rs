@@ -55,6 +55,7 @@ fn method_for_people(id: usize, method: &MethodInfo) -> String {
     notes.extend(method.args_stream.then(|| "takes a stream".to_owned()));
     notes.extend(method.result_stream.then(|| "gives a stream".to_owned()));
     notes.extend((!method.roles.is_empty()).then(|| format!("for the role {}", method.roles.join(" or "))));
+    notes.extend(method.json_only.then(|| "travels as JSON: a type of it has no schema".to_owned()));
     notes.extend(method.foreign_name.as_ref().map(|name| format!("elsewhere {name}")));
     out += &indented(&notes.join(", "), "     ");
     out += &indented(&method.docs, "     ");

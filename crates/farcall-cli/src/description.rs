@@ -39,6 +39,8 @@ struct Method {
     result_stream: bool,
     #[serde(default)]
     roles: Vec<String>,
+    #[serde(default)]
+    json_only: bool,
     docs: String,
     fingerprints: Fingerprints,
     types: String,
@@ -101,7 +103,19 @@ impl Method {
     fn of(id: usize, method: &MethodInfo, schemas: Option<MethodSchemas>) -> Method {
         let print = |bytes: &[u8; 16]| Fingerprint(*bytes).to_string();
         let MethodInfo {
-            name, foreign_name, docs, params, signature, idempotent, oneway, args_stream, result_stream, roles, types, ..
+            name,
+            foreign_name,
+            docs,
+            params,
+            signature,
+            idempotent,
+            oneway,
+            args_stream,
+            result_stream,
+            roles,
+            json_only,
+            types,
+            ..
         } = method.clone();
         Method {
             id,
@@ -114,6 +128,7 @@ impl Method {
             args_stream,
             result_stream,
             roles,
+            json_only,
             docs,
             fingerprints: Fingerprints {
                 arguments: print(&method.args_print),
@@ -137,6 +152,7 @@ impl Method {
             args_stream,
             result_stream,
             roles,
+            json_only,
             docs,
             types,
             schemas,
@@ -153,6 +169,7 @@ impl Method {
             args_stream,
             result_stream,
             roles,
+            json_only,
             args_print: [0; 16],
             result_print: [0; 16],
             error_print: [0; 16],

@@ -59,11 +59,30 @@ fn is_bare(members: Option<&BTreeMap<String, IgnoredAny>>, name: &str, ty: &str)
 }
 
 fn may_be_object(ty: &str) -> bool {
-    const NEVER: [&str; 18] = [
-        "bool", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "f32", "f64", "char", "String",
+    const NEVER: [&str; 20] = [
+        "bool",
+        "u8",
+        "u16",
+        "u32",
+        "u64",
+        "u128",
+        "usize",
+        "i8",
+        "i16",
+        "i32",
+        "i64",
+        "i128",
+        "isize",
+        "f32",
+        "f64",
+        "char",
+        "String",
         "Bytes",
+        "str",
+        "Cow<'_, str>",
     ];
     let ty = inside_option(ty).unwrap_or(ty);
+    let ty = ty.strip_prefix('&').unwrap_or(ty);
     let never = NEVER.contains(&ty) || ty.starts_with(['(', '[']) || ty.starts_with("Vec<");
     !never
 }
@@ -151,6 +170,7 @@ mod tests {
             args_stream: false,
             result_stream: false,
             roles: Vec::new(),
+            json_only: false,
             args_print: print,
             result_print: print,
             error_print: print,

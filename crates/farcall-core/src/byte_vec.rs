@@ -3,8 +3,8 @@
 //! `#[data]` puts `#[serde(with = "byte_vec")]` on fields spelled `Vec<u8>` or `Option<Vec<u8>>`. The compact bytes
 //! are the same either way. In JSON such a field is a base64 string; a list of numbers is read as well.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserializer, Serialize, Serializer};
@@ -78,28 +78,34 @@ pub(crate) fn serialize_option<S: Serializer>(bytes: Option<&[u8]>, serializer: 
 #[inline]
 pub(crate) fn read<'de, T, D: Deserializer<'de>>(
     deserializer: D,
-    borrowed: fn(&[u8]) -> T,
+    borrowed: fn(&'de [u8]) -> T,
     owned: fn(Vec<u8>) -> T,
 ) -> Result<T, D::Error> {
     let visitor = BytesVisitor { borrowed, owned };
     if deserializer.is_human_readable() { deserializer.deserialize_any(visitor) } else { deserializer.deserialize_byte_buf(visitor) }
 }
 
+/// Reads bytes that may be lent from the message.
+#[inline]
+pub(crate) fn read_lent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, [u8]>, D::Error> {
+    read(deserializer, Cow::Borrowed, Cow::Owned)
+}
+
 /// Like [`read`], for a value that may be absent.
 pub(crate) fn read_option<'de, T, D: Deserializer<'de>>(
     deserializer: D,
-    borrowed: fn(&[u8]) -> T,
+    borrowed: fn(&'de [u8]) -> T,
     owned: fn(Vec<u8>) -> T,
 ) -> Result<Option<T>, D::Error> {
-    deserializer.deserialize_option(OptionVisitor { bytes: BytesVisitor { borrowed, owned }, lifetime: PhantomData })
+    deserializer.deserialize_option(OptionVisitor { bytes: BytesVisitor { borrowed, owned } })
 }
 
-struct BytesVisitor<T> {
-    borrowed: fn(&[u8]) -> T,
+struct BytesVisitor<'de, T> {
+    borrowed: fn(&'de [u8]) -> T,
     owned: fn(Vec<u8>) -> T,
 }
 
-impl<'de, T> Visitor<'de> for BytesVisitor<T> {
+impl<'de, T> Visitor<'de> for BytesVisitor<'de, T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,8 +141,7 @@ impl<'de, T> Visitor<'de> for BytesVisitor<T> {
 }
 
 struct OptionVisitor<'de, T> {
-    bytes: BytesVisitor<T>,
-    lifetime: PhantomData<&'de ()>,
+    bytes: BytesVisitor<'de, T>,
 }
 
 impl<'de, T> Visitor<'de> for OptionVisitor<'de, T> {

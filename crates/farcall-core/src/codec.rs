@@ -9,8 +9,8 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::compact;
 use crate::frame_bytes::with_frame;
@@ -258,6 +258,30 @@ pub fn decode<'s, T: DeserializeOwned>(id: CodecId, frame: &Bytes, shape: impl F
         CodecId::Xdr => Xdr::decode(frame, shape),
         #[cfg(feature = "protobuf")]
         CodecId::Protobuf => Protobuf::decode(frame, shape),
+        #[allow(unreachable_patterns, reason = "with all features there is no other")]
+        _ => Err(unavailable(id)),
+    }
+}
+
+/// The same for a value that may borrow from the frame.
+pub fn decode_lent<'de, 's, T: Deserialize<'de>>(
+    id: CodecId,
+    frame: &'de Bytes,
+    shape: impl FnOnce() -> Option<Shape<'s>>,
+) -> Result<T, CodecError> {
+    // Not every build has a codec that asks for it.
+    let _ = &shape;
+    match id {
+        CodecId::Compact => with_frame(frame, || compact::decode(frame)),
+        #[cfg(feature = "json")]
+        CodecId::Json => json::decode(frame),
+        #[cfg(feature = "xdr")]
+        CodecId::Xdr => with_frame(frame, || xdr::decode(frame)),
+        #[cfg(feature = "protobuf")]
+        CodecId::Protobuf => {
+            let messages = shape().ok_or_else(no_shape)?.messages()?;
+            with_frame(frame, || protobuf::decode(messages, frame))
+        }
         #[allow(unreachable_patterns, reason = "with all features there is no other")]
         _ => Err(unavailable(id)),
     }

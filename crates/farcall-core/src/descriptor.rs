@@ -105,7 +105,23 @@ impl MethodDescriptor {
         signature: &str,
         traits: MethodTraits,
     ) -> MethodDescriptor {
-        let (args, result, error) = (TypeSchema::of::<A>(), TypeSchema::of::<R>(), E::schema());
+        MethodDescriptor::build_of::<E>(name, foreign_name, docs, params, signature, traits, A::ty, R::ty)
+    }
+
+    /// The same of arguments and result whose types may have no schema.
+    #[doc(hidden)]
+    #[allow(clippy::too_many_arguments)]
+    pub fn build_of<E: ErrorSchema>(
+        name: &str,
+        foreign_name: Option<&str>,
+        docs: &str,
+        params: &[(&str, &str)],
+        signature: &str,
+        traits: MethodTraits,
+        args: fn(&mut SchemaBuilder) -> Ty,
+        result: fn(&mut SchemaBuilder) -> Ty,
+    ) -> MethodDescriptor {
+        let (args, result, error) = (TypeSchema::made_by(args), TypeSchema::made_by(result), E::schema());
         let no_error = || TypeSchema::of::<()>().fingerprint();
         MethodDescriptor {
             name: name.to_owned(),
@@ -132,6 +148,11 @@ impl MethodDescriptor {
     pub fn with_roles(mut self, roles: &[&str]) -> MethodDescriptor {
         self.roles = roles.iter().map(|role| role.to_string()).collect();
         self
+    }
+
+    /// Whether it travels as JSON and in no other codec: one of its types has no schema.
+    pub fn is_json_only(&self) -> bool {
+        [&self.args, &self.result].into_iter().chain(&self.error).any(TypeSchema::is_json_only)
     }
 
     /// The arguments, for codecs that go by schema; without the stream behind them.

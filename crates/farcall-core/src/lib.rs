@@ -16,6 +16,7 @@ pub mod export;
 pub mod frame_bytes;
 #[cfg(feature = "json")]
 pub mod json;
+pub mod lent;
 pub mod limits;
 pub mod messages;
 pub mod metadata;
@@ -51,8 +52,9 @@ pub use secret::{Credentials, Secret};
 pub mod __rt {
     pub use crate::descriptor::ErrorSchema;
     pub use crate::error::AppError;
+    pub use crate::lent::{Many, Octets, One, Text};
     pub use crate::schema::*;
-    pub use crate::{byte_vec, frame_bytes};
+    pub use crate::{byte_vec, frame_bytes, lent};
     pub use farcall_macros::{Schema, data};
     pub use serde;
 }

@@ -4,7 +4,7 @@
 //! it when they meet, [`compat`](crate::compat) asks it before.
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned};
 
 use crate::codec::{self, CodecError, CodecId, Shape};
 use crate::compat::{Issue, Part};
@@ -161,6 +161,19 @@ pub fn decode<'s, T: DeserializeOwned>(
     match plan {
         Some(plan) if codec == CodecId::Compact => by_plan(plan, frame),
         _ => codec::decode(codec, frame, shape),
+    }
+}
+
+/// The same for a value that may borrow from the frame.
+pub fn decode_lent<'de, 's, T: Deserialize<'de>>(
+    plan: Option<&Plan>,
+    codec: CodecId,
+    frame: &'de Bytes,
+    shape: impl FnOnce() -> Option<Shape<'s>>,
+) -> Result<T, CodecError> {
+    match plan {
+        Some(plan) if codec == CodecId::Compact => plan.decode(frame),
+        _ => codec::decode_lent(codec, frame, shape),
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct TypeAttrs {
     pub(crate) rename_all_fields: Option<Case>,
     pub(crate) default: bool,
     pub(crate) transparent: bool,
+    /// The arguments of a method: a type without a schema travels as JSON.
+    pub(crate) probe: bool,
     pub(crate) schema_as: Option<Type>,
     pub(crate) foreign: Option<String>,
     pub(crate) docs: String,
@@ -90,6 +92,10 @@ impl TypeAttrs {
         each(attrs, "schema", |key, meta| match key {
             "as" => set(&mut out.schema_as, meta.value()?.parse()?, meta),
             "crate" => skip_value(meta),
+            "probe" => {
+                out.probe = true;
+                Ok(())
+            }
             _ => Err(meta.error("unknown: on a type, `#[schema(…)]` takes `as = Type` and `crate = path`")),
         })?;
         each(attrs, "farcall", |key, meta| match key {
@@ -155,10 +161,10 @@ impl FieldAttrs {
             "with" => {
                 let module = meta.value()?.parse::<LitStr>()?;
                 out.bytes = is_bytes_module(&module.value());
-                if out.bytes || replaced { Ok(()) } else { Err(refuse_on_field(key, meta)) }
+                if out.bytes || replaced || is_lent_module(&module.value()) { Ok(()) } else { Err(refuse_on_field(key, meta)) }
             }
             "serialize_with" | "deserialize_with" if replaced => skip_value(meta),
-            "bound" => skip_value(meta),
+            "bound" | "borrow" => skip_value(meta),
             _ => Err(refuse_on_field(key, meta)),
         })?;
         Ok(out)
@@ -212,7 +218,6 @@ fn refuse_on_field(key: &str, meta: &ParseNestedMeta) -> syn::Error {
         "flatten" => "fields travel by position: keep the inner struct as a field",
         "with" | "serialize_with" | "deserialize_with" => "say what the field is written as: `#[schema(as = Type)]`",
         "skip_serializing" | "skip_deserializing" => "both sides must see the same fields: use `skip`, or an `Option`",
-        "borrow" => "use owned types, such as `String`, `Vec` or `bytes::Bytes` (which is not copied)",
         "getter" => "derive on a type of your own and convert",
         _ => "drop it",
     };
@@ -250,6 +255,11 @@ fn check_skip_if(meta: &ParseNestedMeta) -> syn::Result<()> {
 }
 
 const EMPTY_IS_ZERO: [&str; 9] = ["Vec", "VecDeque", "String", "str", "HashMap", "BTreeMap", "HashSet", "BTreeSet", "Bytes"];
+
+/// The `with` module of what is borrowed, which is written as what it borrows.
+fn is_lent_module(path: &str) -> bool {
+    path.ends_with("__rt::lent")
+}
 
 /// The `with` modules that write bytes.
 fn is_bytes_module(path: &str) -> bool {

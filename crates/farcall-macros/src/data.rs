@@ -5,7 +5,8 @@ use quote::{ToTokens, quote};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Attribute, Data, DeriveInput, Field, GenericArgument, Path, PathArguments, Token, Type, parse_quote};
+use syn::visit_mut::VisitMut;
+use syn::{Attribute, Data, DeriveInput, Field, GenericArgument, Lifetime, Path, PathArguments, Token, Type, parse_quote};
 
 use crate::schema::{is_named, last_segment, no_union, owned};
 
@@ -71,6 +72,9 @@ fn check(flavour: Flavour, input: &DeriveInput) -> syn::Result<()> {
     }
     owned(input)?;
     derived_twice(flavour, input)?;
+    if let (Some(lifetime), Flavour::Error) = (input.generics.lifetimes().next(), flavour) {
+        return Err(syn::Error::new(lifetime.span(), "an application error cannot borrow: it outlives the message it came in"));
+    }
     match input.generics.type_params().next() {
         Some(param) if flavour == Flavour::Error => {
             Err(syn::Error::new(param.span(), "an application error is one type: it cannot have type parameters"))
@@ -96,8 +100,10 @@ fn derived_twice(flavour: Flavour, input: &DeriveInput) -> syn::Result<()> {
 
 fn derive(flavour: Flavour, mut input: DeriveInput, root: &Path) -> TokenStream {
     let container_default = input.attrs.iter().any(|attr| has_serde(attr, &["default"]));
+    let lifetimes: Vec<Lifetime> = input.generics.lifetimes().map(|param| param.lifetime.clone()).collect();
     for field in fields_mut(&mut input.data) {
         send_as_bytes(field, root, container_default);
+        borrow(field, root, &lifetimes);
     }
     let serde = text(&quote!(#root::__rt::serde));
     let app_error = (flavour == Flavour::Error).then(|| {
@@ -139,6 +145,53 @@ fn send_as_bytes(field: &mut Field, root: &Path, container_default: bool) {
     let has_default = container_default || field.attrs.iter().any(|attr| has_serde(attr, &["default"]));
     let default = (inside.is_some() && field.ident.is_some() && !has_default).then(|| quote!(, default));
     field.attrs.push(parse_quote!(#[serde(with = #module #default)]));
+}
+
+/// Lets a field borrow from the message if its type can.
+fn borrow(field: &mut Field, root: &Path, lifetimes: &[Lifetime]) {
+    if !mentions(&field.ty, lifetimes) || field.attrs.iter().any(|attr| has_serde(attr, &["borrow", "skip"])) {
+        return;
+    }
+    let lends = |ty: &Type| is_named(ty, "Cow") && lent_by_cow(ty).is_some_and(is_text_or_bytes);
+    let has_with = field.attrs.iter().any(|attr| has_serde(attr, &["with", "serialize_with", "deserialize_with"]));
+    match lends(argument(&field.ty, "Option").unwrap_or(&field.ty)) && !has_with {
+        true => {
+            let module = text(&quote!(#root::__rt::lent));
+            let default = is_named(&field.ty, "Option") && field.ident.is_some();
+            let default = (default && !field.attrs.iter().any(|attr| has_serde(attr, &["default"]))).then(|| quote!(, default));
+            field.attrs.push(parse_quote!(#[serde(borrow, with = #module #default)]));
+        }
+        false => field.attrs.push(parse_quote!(#[serde(borrow)])),
+    }
+}
+
+/// `T` of `Cow<'a, T>`.
+fn lent_by_cow(ty: &Type) -> Option<&Type> {
+    let PathArguments::AngleBracketed(args) = &last_segment(ty)?.arguments else { return None };
+    args.args.iter().find_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
+}
+
+fn is_text_or_bytes(ty: &Type) -> bool {
+    match ty {
+        Type::Slice(slice) => is_named(&slice.elem, "u8"),
+        ty => is_named(ty, "str"),
+    }
+}
+
+/// Whether a type mentions one of these lifetimes.
+pub(crate) fn mentions(ty: &Type, lifetimes: &[Lifetime]) -> bool {
+    struct Find<'a>(&'a [Lifetime], bool);
+    impl VisitMut for Find<'_> {
+        fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {
+            self.1 |= self.0.contains(lifetime);
+        }
+    }
+    let mut find = Find(lifetimes, false);
+    find.visit_type_mut(&mut ty.clone());
+    find.1
 }
 
 /// `T` of `name<T>`.

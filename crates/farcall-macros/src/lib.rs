@@ -17,7 +17,8 @@ use proc_macro::TokenStream;
 /// type of any other crate is wrapped in one of your own, or written as another with `#[schema(as = Type)]`; whether
 /// such a promise is kept, `farcall::check::schema_of` tells in a test.
 ///
-/// Fields spelled `Vec<u8>` or `Bytes` (also in an `Option`) go as bytes, not as lists of numbers.
+/// Fields spelled `Vec<u8>` or `Bytes` (also in an `Option`) go as bytes, not as lists of numbers. Fields spelled
+/// `Cow<'a, str>` or `Cow<'a, [u8]>` (also in an `Option`) borrow from the message: such a type can be a parameter.
 /// `#[data(crate = path)]` names another crate than `::farcall` to refer to.
 ///
 /// On fields and variants, `#[farcall(tag = 3)]` gives a number and `#[farcall(name = "x")]` a name for foreign
@@ -54,7 +55,12 @@ pub fn derive_schema(item: TokenStream) -> TokenStream {
 /// Makes a trait a remote service: `NameClient` (the stub), `NameServer<P>` (the skeleton) and a descriptor.
 ///
 /// Methods are `async fn name(&self, …) -> Reply<T>` or `Reply<T, E>`; a plain `fn` runs on the blocking pool.
-/// Arguments and results are owned types with a schema: put `#[farcall::data]` on your own.
+/// Put `#[farcall::data]` on your own types; a type with serde's derives alone makes its method travel as JSON.
+///
+/// Results are owned. A parameter may be borrowed for the call: `&str`, `&[u8]`, `&[T]`, `&T`, `Option`s of these,
+/// `Cow<'_, str>`, or a `#[data]` type with a lifetime. The client then encodes all arguments at once, into one
+/// allocation; the handler borrows text and bytes from the message (in JSON, text with escapes is copied), and of other
+/// types a decoded value.
 ///
 /// Handlers of one connection run in that connection's task: one after the other until they wait, then side by side.
 /// A handler that computes for long holds up its neighbours: make it a plain `fn`, or move the work with

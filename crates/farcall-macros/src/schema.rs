@@ -48,7 +48,7 @@ fn implement(input: &DeriveInput, root: &Path, body: &TokenStream) -> TokenStrea
 fn body(input: &DeriveInput, root: &Path) -> syn::Result<TokenStream> {
     owned(input)?;
     let attrs = TypeAttrs::read(&input.attrs)?;
-    let derive = Derive { root };
+    let derive = Derive { root, probe: attrs.probe };
     if let Some(ty) = &attrs.schema_as {
         return Ok(derive.ty(ty));
     }
@@ -82,13 +82,11 @@ pub(crate) fn no_union(span: Span) -> syn::Error {
     syn::Error::new(span, "a union does not say which field it holds, so it cannot travel: use an enum")
 }
 
-/// Refuses types that borrow: what is decoded outlives the message it came in.
+/// Refuses references: text with escapes in JSON, for one, is nowhere to be borrowed.
 pub(crate) fn owned(input: &DeriveInput) -> syn::Result<()> {
-    const ADVICE: &str = "own the data: `String` for `&str`, `Vec` for slices, `bytes::Bytes` for bytes without a copy";
+    const ADVICE: &str = "own the data (`String` for `&str`, `Vec` for slices, `bytes::Bytes` for bytes without a copy), \
+                          or write `Cow<'a, str>`, `Cow<'a, [u8]>`, which borrow where they can";
     let mut found = Vec::new();
-    if let Some(lifetime) = input.generics.lifetimes().next() {
-        found.push(syn::Error::new(lifetime.span(), format!("a type that travels cannot borrow; {ADVICE}")));
-    }
     for field in fields_of(&input.data).filter(|field| matches!(field.ty, Type::Reference(_))) {
         found.push(syn::Error::new_spanned(&field.ty, format!("a field that travels cannot be a reference; {ADVICE}")));
     }
@@ -147,12 +145,17 @@ fn option(value: Option<impl ToTokens>) -> TokenStream {
 /// Makes the parts of a schema, naming the crate `root`.
 struct Derive<'a> {
     root: &'a Path,
+    /// Types without a schema are allowed.
+    probe: bool,
 }
 
 impl Derive<'_> {
     /// The type's own schema; if it has none, the error points at the type.
     fn ty(&self, ty: &Type) -> TokenStream {
         let root = self.root;
+        if self.probe {
+            return probed(root, ty);
+        }
         let span = Span::call_site().located_at(ty.span());
         quote_spanned!(span=> <#ty as #root::__rt::Schema>::ty(builder))
     }
@@ -314,6 +317,15 @@ impl Derive<'_> {
             }
         }
     }
+}
+
+/// The type's own schema, or JSON if it has none.
+pub(crate) fn probed(root: &Path, ty: &Type) -> TokenStream {
+    quote!({
+        #[allow(unused_imports)]
+        use #root::__rt::NoSchema as _;
+        #root::__rt::Probe::<#ty>::ty(builder)
+    })
 }
 
 /// The type itself, as one that lives for ever: what it borrows makes no other type of it.

@@ -18,10 +18,12 @@ use tokio::time::Sleep;
 use crate::channel::{Channel, Place, Wish};
 use crate::connection::{Bound, Connection, RoomPlace, Started};
 use crate::context::{Peer, Scoped, inherited};
+use crate::early::Arguments;
 use crate::intercept::{Around, Chain, Changed, Ends, Service};
 use crate::keys::{Attempt, Key};
-use crate::method::{BoxFuture, Form, ItemShapes, Method, Unformed, Upload, args_shape, error_shape, result_shape};
+use crate::method::{BoxFuture, Form, ItemShapes, Method, Unformed, Upload, error_shape, result_shape};
 use crate::observer::{Ended, Outcome, Side};
+use crate::skeleton::json_only;
 use crate::stream::{Pump, Received};
 use crate::{runtime, scratch};
 
@@ -299,10 +301,8 @@ impl<M: Method> Call<M> {
         let deadline = self.time_left(expires)?;
         let (codec, options) = self.options(trace)?;
         let mut body = Vec::new();
-        if let Some(args) = self.args.take() {
-            codec::encode_into(codec, &args, args_shape::<M>, &mut body).map_err(unencodable)?;
-        }
-        let body = Bytes::from(body);
+        let whole = self.args.take().map(|args| args.encode(codec, &mut body)).transpose().map_err(unencodable)?;
+        let body = whole.flatten().unwrap_or_else(|| Bytes::from(body));
         let since = crate::time::now();
         let waiting = || {
             State::Waiting(Box::new(Waiting {
@@ -333,7 +333,11 @@ impl<M: Method> Call<M> {
 
     #[inline]
     fn codec_id(&self) -> CodecId {
-        self.extra.as_ref().and_then(|e| e.codec).unwrap_or_else(|| self.channel.default_codec())
+        match self.extra.as_ref().and_then(|e| e.codec).unwrap_or_else(|| self.channel.default_codec()) {
+            // Nobody chose the compact codec by name, or meant it for types that have no schema.
+            CodecId::Compact if M::JSON => CodecId::Json,
+            codec => codec,
+        }
     }
 
     /// The unit of a one-way call does not come from the provider: it is nothing, as in the compact codec.
@@ -381,21 +385,23 @@ impl<M: Method> Call<M> {
         }
         let (codec, options) = self.options(trace)?;
         let mut buffer = scratch::take();
-        if let Err(e) = codec::encode_into(codec, &args, args_shape::<M>, &mut buffer) {
-            scratch::give(buffer);
-            return Err(unencodable(e));
-        }
-        drop(args);
-        let mut large = None;
+        let mut whole = match args.encode(codec, &mut buffer) {
+            Ok(whole) => whole,
+            Err(e) => {
+                scratch::give(buffer);
+                return Err(unencodable(e));
+            }
+        };
         if buffer.len() > SEGMENT {
-            large = Some(scratch::lend(std::mem::take(&mut buffer)));
+            whole = Some(scratch::lend(std::mem::take(&mut buffer)));
         }
         let mut room = None;
         let chosen = self.extra.as_mut().and_then(|extra| extra.connection.take());
         let started = match chosen.or_else(|| self.channel.connection()) {
             Some(connection) => {
-                let body = match &large {
-                    Some(body) => Body::Segment(body.clone()),
+                let body = match &whole {
+                    Some(body) if body.len() > SEGMENT => Body::Segment(body.clone()),
+                    Some(body) => Body::Copy(body),
                     None => Body::Copy(&buffer),
                 };
                 self.queue(connection, start::<M>(deadline.map(to_ms), &options, body), cx.waker(), &mut room)
@@ -403,7 +409,7 @@ impl<M: Method> Call<M> {
             None => Ok(Queued::NotYet),
         };
         if let Ok(Queued::NotYet | Queued::Gone) = started {
-            let body = large.unwrap_or_else(|| Bytes::copy_from_slice(&buffer));
+            let body = whole.unwrap_or_else(|| Bytes::copy_from_slice(&buffer));
             let (place, full, but, timer) = (None, None, None, None);
             self.state = State::Waiting(Box::new(Waiting {
                 body,
@@ -426,6 +432,9 @@ impl<M: Method> Call<M> {
 
     fn options(&mut self, inherited: Option<Trace>) -> Result<(CodecId, Vec<u8>), RpcError> {
         let codec = self.codec_id();
+        if M::JSON && codec != CodecId::Json {
+            return Err(json_only::<M>(codec, RpcError::not_sent));
+        }
         let Some(extra) = &mut self.extra else {
             return match (inherited, codec) {
                 (None, CodecId::Compact) => Ok((codec, Vec::new())),

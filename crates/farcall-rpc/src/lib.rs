@@ -22,6 +22,7 @@ mod channel;
 mod connection;
 mod context;
 mod dispatch;
+mod early;
 pub mod health;
 mod hedge;
 pub mod intercept;
@@ -73,12 +74,13 @@ pub use stream::{Next, StreamSender, Streaming};
 pub mod __rt {
     pub use crate::call::Call;
     pub use crate::channel::{Channel, Connect};
+    pub use crate::early::{Early, Lending};
     pub use crate::method::{
-        AsBytes, AsStream, AsValue, BoxFuture, Idempotent, ItemsOf, LocalTarget, Method, StreamArg, Stub, WithItems, is_app_error,
-        local_blocking, travels, wrong_target,
+        AsBytes, AsStream, AsValue, BoxFuture, Idempotent, LocalTarget, Method, StreamArg, Stub, is_app_error, local_blocking, travels,
+        travels_lent, wrong_target,
     };
     pub use crate::resolver::Resolver;
-    pub use crate::skeleton::{Incoming, Runner, Skeleton, runner};
+    pub use crate::skeleton::{Incoming, Lender, Runner, Skeleton, runner};
     pub use crate::stream::{Received, Streaming};
     pub use farcall_core::__rt::*;
     pub use farcall_core::{Address, Fault, MethodDescriptor, MethodTraits, Never, Reply, RpcError, ServiceDescriptor};

@@ -49,6 +49,8 @@ pub struct MethodInfo {
     pub result_stream: bool,
     /// A caller needs one of these roles; none if the list is empty.
     pub roles: Vec<String>,
+    /// One of its types has no schema, so all of it travels as JSON.
+    pub json_only: bool,
     /// Fingerprint of the arguments, 16 bytes.
     pub args_print: [u8; 16],
     /// Fingerprint of the result, 16 bytes.
@@ -185,6 +187,7 @@ impl MethodInfo {
             args_stream: method.traits.args_stream,
             result_stream: method.traits.result_stream,
             roles: method.roles.clone(),
+            json_only: method.is_json_only(),
             args_print: method.prints.args.0,
             result_print: method.prints.result.0,
             error_print: method.prints.error.0,

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use farcall_core::codec::Shape;
-use farcall_core::schema::{SchemaBuilder, Ty};
-use farcall_core::{Code, CodecId, Fault, MethodDescriptor, Reply, RpcError, Schema, ServiceDescriptor};
+use farcall_core::{Code, CodecId, Fault, MethodDescriptor, Reply, RpcError, ServiceDescriptor};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
-use serde::{Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::context::Context;
+use crate::early::Arguments;
 use crate::stream::{Encoded, Items, Received, Streaming};
 
 /// Bytes above this many are written from where they are instead of being copied.
@@ -27,9 +27,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub type LocalTarget = Arc<dyn Any + Send + Sync>;
 
 /// One method of a service. Implemented by the macro on a marker type per method.
-pub trait Method: Send + Sync + 'static {
-    /// The parameters as one struct.
-    type Args: Serialize + DeserializeOwned + Send + 'static;
+pub trait Method: Sized + Send + Sync + 'static {
+    /// The parameters as one struct; encoded, if one of them is borrowed.
+    type Args: Arguments<Self>;
     /// The stream beside them: a [`Streaming`] in its form, or `()`.
     #[doc(hidden)]
     type Up: Upload;
@@ -44,6 +44,8 @@ pub trait Method: Send + Sync + 'static {
     const INDEX: u16;
     /// No reply, not even an error.
     const ONEWAY: bool;
+    /// One of its types has no schema, so all of it travels as JSON.
+    const JSON: bool = false;
     /// The service it belongs to.
     fn service() -> &'static ServiceDescriptor;
     /// Calls a provider in this process.
@@ -109,9 +111,35 @@ pub trait Stub: From<crate::Channel> + Clone + Send + Sync + 'static {
     fn descriptor() -> &'static ServiceDescriptor;
 }
 
-/// Only a type with a schema can be an argument or a result.
+/// Only what serde writes and reads can be a result or an item of a stream.
 #[doc(hidden)]
-pub fn travels<T: farcall_core::Schema>() {}
+pub fn travels<T: Travels>() {}
+
+/// Only what serde writes and reads can be an argument; it may borrow.
+#[doc(hidden)]
+pub fn travels_lent<T: TravelsLent>() {}
+
+/// What can be a result.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel in a call",
+    label = "serde does not know this type",
+    note = "put `#[farcall::data]` on `{Self}`; a type with serde's derives alone travels as JSON"
+)]
+pub trait Travels {}
+
+impl<T: Serialize + DeserializeOwned> Travels for T {}
+
+/// What can be an argument.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel in a call",
+    label = "serde does not know this type",
+    note = "put `#[farcall::data]` on `{Self}`; a type with serde's derives alone travels as JSON"
+)]
+pub trait TravelsLent {}
+
+impl<T: Serialize + Deserialize<'static>> TravelsLent for T {}
 
 /// Only an application error can be the error of a method.
 #[doc(hidden)]
@@ -133,6 +161,11 @@ pub fn wrong_target<M: Method>() -> BoxFuture<'static, Reply<M::Out, M::Err>> {
 
 /// How a result is serialized.
 #[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{T}` cannot travel in a call",
+    label = "serde does not know this type, or one in it",
+    note = "put `#[farcall::data]` on your own types in it; one with serde's derives alone travels as JSON"
+)]
 pub trait Form<T>: 'static {
     /// It is not a value but a stream: [`outgoing`](Form::outgoing) and [`incoming`](Form::incoming)
     /// carry it.
@@ -233,6 +266,11 @@ pub struct Outgoing(pub(crate) Box<dyn Items>);
 
 /// What follows the arguments of a method: a stream in its form, or nothing.
 #[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "the items of this stream cannot travel in a call",
+    label = "serde does not know their type, or one in it",
+    note = "put `#[farcall::data]` on your own types in it; one with serde's derives alone travels as JSON"
+)]
 pub trait Upload: Send + 'static {
     const STREAM: bool;
     fn outgoing(self, codec: CodecId, shapes: ItemShapes) -> Option<Outgoing>;
@@ -271,26 +309,6 @@ impl<S: Send + 'static, F: Form<S>> Upload for StreamArg<S, F> {
     }
     fn local(self, context: &Context) -> Self {
         StreamArg::new(F::local(self.stream, context))
-    }
-}
-
-/// The schema of what a stream carries: the item and the error it may end with.
-#[doc(hidden)]
-pub struct ItemsOf<T, E>(PhantomData<(T, E)>);
-
-impl<T: Schema, E: farcall_core::__rt::ErrorSchema + 'static> Schema for ItemsOf<T, E> {
-    fn ty(builder: &mut SchemaBuilder) -> Ty {
-        Ty::Tuple(vec![T::ty(builder), E::error_ty(builder)])
-    }
-}
-
-/// The schema of arguments with a stream behind them.
-#[doc(hidden)]
-pub struct WithItems<A, S>(PhantomData<(A, S)>);
-
-impl<A: Schema, S: Schema> Schema for WithItems<A, S> {
-    fn ty(builder: &mut SchemaBuilder) -> Ty {
-        Ty::Tuple(vec![A::ty(builder), S::ty(builder)])
     }
 }
 

@@ -12,13 +12,15 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use farcall_core::codec::Shape;
-use farcall_core::reading::decode;
+use farcall_core::reading::{decode, decode_lent};
 use farcall_core::{Certainty, Code, CodecError, CodecId, Fault, Reading, Reply, RpcError, ServiceDescriptor, Stage, codec};
 use farcall_wire::{Failure, HEADER, WHOLE, begin_reply, end_reply, status};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::context::{Aside, Current, Finish, with_current};
+use crate::early::Lending;
 use crate::method::{Form, Formed, ItemShapes, Method, args_shape, error_shape, result_shape};
 use crate::stream::Received;
 
@@ -70,9 +72,15 @@ impl Incoming {
 
     /// Decodes the arguments.
     #[inline]
-    pub fn args<M: Method>(&self) -> Result<M::Args, RpcError> {
+    pub fn args<M: Method<Args: DeserializeOwned>>(&self) -> Result<M::Args, RpcError> {
+        check_codec::<M>(self.codec)?;
         let plan = self.reading.as_ref().and_then(|reading| reading.value());
         decode(plan, self.codec, &self.body.take(), args_shape::<M>).map_err(|e| bad_args::<M>(&e))
+    }
+
+    /// What the handler of `M` borrows its arguments from.
+    pub fn lender<M: Lending>(&self) -> Lender<M> {
+        Lender { codec: self.codec, body: self.body.take(), reading: self.reading.clone(), method: PhantomData }
     }
 
     /// The stream of `M`'s arguments, in the form `F`.
@@ -174,6 +182,41 @@ impl Incoming {
     pub async fn blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
         run_blocking_handler(f).await
     }
+}
+
+/// A message that a handler borrows its arguments from.
+#[doc(hidden)]
+pub struct Lender<M> {
+    codec: CodecId,
+    body: Bytes,
+    reading: Option<Arc<Reading>>,
+    method: PhantomData<fn() -> M>,
+}
+
+impl<M: Lending> Lender<M> {
+    /// Decodes the arguments.
+    pub fn args(&self) -> Result<M::Lent<'_>, RpcError> {
+        check_codec::<M>(self.codec)?;
+        let plan = self.reading.as_ref().and_then(|reading| reading.value());
+        decode_lent(plan, self.codec, &self.body, args_shape::<M>).map_err(|e| bad_args::<M>(&e))
+    }
+}
+
+/// Refuses a codec that a type of the method cannot travel in.
+#[inline]
+fn check_codec<M: Method>(codec: CodecId) -> Result<(), RpcError> {
+    match M::JSON && codec != CodecId::Json {
+        true => Err(json_only::<M>(codec, RpcError::not_executed)),
+        false => Ok(()),
+    }
+}
+
+/// The method has a type without a schema.
+#[cold]
+pub(crate) fn json_only<M: Method>(codec: CodecId, error: fn(Code, String) -> RpcError) -> RpcError {
+    let name = M::service().full_name(M::INDEX as usize);
+    let why = format!("{name} has a type without a schema, so it travels as JSON and not as {codec}: put #[farcall::data] on the type");
+    error(Code::InvalidArgument, why).with_method(name)
 }
 
 /// Runs a plain `fn` handler on the blocking pool. One that waits there for a thread until its

@@ -9,9 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::Deserialize;
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
-};
+use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json_error;
@@ -20,7 +18,7 @@ use crate::codec::{CodecError, Step};
 /// Characters of a value that an error shows.
 const SHOWN: usize = 40;
 
-pub(super) fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, CodecError> {
+pub(super) fn decode<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, CodecError> {
     let path = Path::default();
     let mut inner = serde_json::Deserializer::from_slice(text);
     let read = T::deserialize(Reader { inner: &mut inner, path: &path });

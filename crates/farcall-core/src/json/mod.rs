@@ -7,8 +7,7 @@
 mod de;
 mod ser;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::CodecError;
 
@@ -25,8 +24,8 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resul
     })
 }
 
-/// Reads a value that takes up all of `text`.
-pub fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, CodecError> {
+/// Reads a value that takes up all of `text`; it may borrow from it.
+pub fn decode<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, CodecError> {
     de::decode(text)
 }
 

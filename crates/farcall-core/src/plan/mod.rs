@@ -46,7 +46,7 @@ mod skip;
 mod tests;
 
 use bytes::Bytes;
-use serde::de::{Deserialize, DeserializeOwned};
+use serde::de::Deserialize;
 
 use crate::codec::CodecError;
 use crate::compact::Decoder;
@@ -208,7 +208,7 @@ impl Plan {
 
     /// Reads a value that takes up the whole frame, as [`Codec::decode`](crate::Codec::decode) does for the own type.
     /// `T` must be the type of the plan's reader.
-    pub fn decode<T: DeserializeOwned>(&self, frame: &Bytes) -> Result<T, CodecError> {
+    pub fn decode<'de, T: Deserialize<'de>>(&self, frame: &'de Bytes) -> Result<T, CodecError> {
         with_frame(frame, || decode_with(self, frame))
     }
 }

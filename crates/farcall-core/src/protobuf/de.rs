@@ -3,16 +3,16 @@
 //! Each message is read twice: once to check it and to see which fields are there, then field by field in the order
 //! of the type. Nothing is set aside in between but one entry per field of the type, whatever the message claims.
 
-use serde::Deserializer;
 use serde::de::value::{SeqDeserializer, U32Deserializer};
-use serde::de::{DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::fields::{Parts, Scan, Seen, index_of, look_for, look_for_one, merged, message_bytes, wrong_wire};
 use super::wire::{Wire, array, varint};
 use super::{Body, Field, Label, MAX_DEPTH, Messages, Type, is_packed};
 use crate::codec::{CodecError, Step};
 
-pub(super) fn decode<T: DeserializeOwned>(messages: &Messages, bytes: &[u8]) -> Result<T, CodecError> {
+pub(super) fn decode<'de, T: Deserialize<'de>>(messages: &Messages, bytes: &'de [u8]) -> Result<T, CodecError> {
     let reader = Reader { messages, depth: MAX_DEPTH };
     T::deserialize(reader.message(&messages.root()?.body, Parts::One(bytes))?)
 }

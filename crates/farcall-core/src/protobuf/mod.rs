@@ -32,8 +32,7 @@ mod fields;
 mod ser;
 mod wire;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::CodecError;
 use crate::messages::{Body, Field, Label, Message, Type};
@@ -57,7 +56,7 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, messages: &Messages, out: &
 }
 
 /// Reads a value, whose schema `messages` is made of, from all of `bytes`.
-pub fn decode<T: DeserializeOwned>(messages: &Messages, bytes: &[u8]) -> Result<T, CodecError> {
+pub fn decode<'de, T: Deserialize<'de>>(messages: &Messages, bytes: &'de [u8]) -> Result<T, CodecError> {
     de::decode(messages, bytes)
 }
 

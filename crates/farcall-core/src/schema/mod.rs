@@ -73,6 +73,32 @@ pub trait Schema {
     fn ty(builder: &mut SchemaBuilder) -> Ty;
 }
 
+/// Asks whether a type has a schema, for types that are written out: an inherent item goes before a trait's, if `T` is
+/// what it wants. So `Probe::<T>::HAS` is true for a type with a schema, and false for any other with [`NoSchema`] in
+/// scope.
+#[doc(hidden)]
+pub struct Probe<T: ?Sized>(std::marker::PhantomData<T>);
+
+impl<T: Schema + ?Sized> Probe<T> {
+    pub const HAS: bool = true;
+
+    pub fn ty(builder: &mut SchemaBuilder) -> Ty {
+        T::ty(builder)
+    }
+}
+
+/// What [`Probe`] says of a type without a schema.
+#[doc(hidden)]
+pub trait NoSchema {
+    const HAS: bool = false;
+
+    fn ty(_: &mut SchemaBuilder) -> Ty {
+        Ty::Json
+    }
+}
+
+impl<T: ?Sized> NoSchema for Probe<T> {}
+
 /// A type and the definitions it refers to.
 #[data(crate = farcall_core)]
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +172,20 @@ impl Ty {
         match self {
             Ty::Text(layout, _) => layout.layout(),
             plain => plain,
+        }
+    }
+
+    /// This type and those that it is made of, references not followed.
+    fn each(&self, see: &mut dyn FnMut(&Ty)) {
+        see(self);
+        match self {
+            Ty::Option(inner) | Ty::Seq(inner) | Ty::Array(inner, _) | Ty::Text(inner, _) => inner.each(see),
+            Ty::Map(key, value) => {
+                key.each(see);
+                value.each(see);
+            }
+            Ty::Tuple(types) => types.iter().for_each(|ty| ty.each(see)),
+            _ => {}
         }
     }
 }
@@ -241,9 +281,45 @@ pub enum Payload {
 impl TypeSchema {
     /// The schema of a Rust type.
     pub fn of<T: Schema + ?Sized>() -> TypeSchema {
+        TypeSchema::made_by(T::ty)
+    }
+
+    /// The schema of the type that this refers to.
+    pub(crate) fn made_by(ty: fn(&mut SchemaBuilder) -> Ty) -> TypeSchema {
         let mut builder = SchemaBuilder::default();
-        let root = T::ty(&mut builder);
+        let root = ty(&mut builder);
         TypeSchema { root, defs: builder.defs }
+    }
+
+    /// Whether values of it, or parts of them, travel as JSON and in no other codec: a type in it has no schema.
+    pub fn is_json_only(&self) -> bool {
+        let mut found = false;
+        self.each_type(&mut |ty| found |= *ty == Ty::Json);
+        found
+    }
+
+    fn each_type(&self, see: &mut dyn FnMut(&Ty)) {
+        fn of<'t>(types: impl IntoIterator<Item = &'t Ty>, see: &mut dyn FnMut(&Ty)) {
+            types.into_iter().for_each(|ty| ty.each(see));
+        }
+        fn fields(fields: &[Field], see: &mut dyn FnMut(&Ty)) {
+            of(fields.iter().map(|field| &field.ty), see);
+        }
+        self.root.each(see);
+        for def in &self.defs {
+            match &def.kind {
+                Kind::Unit => {}
+                Kind::Newtype(ty) => ty.each(see),
+                Kind::Tuple(types) => of(types, see),
+                Kind::Struct(all) => fields(all, see),
+                Kind::Enum(variants) => variants.iter().for_each(|variant| match &variant.payload {
+                    Payload::Unit => {}
+                    Payload::Newtype(ty) => ty.each(see),
+                    Payload::Tuple(types) => of(types, see),
+                    Payload::Struct(all) => fields(all, see),
+                }),
+            }
+        }
     }
 
     /// The hash of the canonical layout, see the [module](self).

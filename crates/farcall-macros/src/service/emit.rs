@@ -2,10 +2,11 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::{Ident, Path};
+use syn::{Ident, Lifetime, Path, parse_quote};
 
 use super::parse::{Items, Method, Service, show, span_of};
 use crate::attrs::plain;
+use crate::schema::probed;
 
 /// Everything that a service trait becomes.
 pub(crate) fn service(service: &Service) -> TokenStream {
@@ -25,8 +26,11 @@ fn travels(service: &Service) -> TokenStream {
     let types = service.methods.iter().flat_map(|m| {
         let streams = || m.up.iter().map(|(_, items)| items).chain(&m.down);
         let out = m.down.is_none().then_some(&m.out);
-        let values = m.params.iter().map(|p| &p.ty).chain(out).chain(streams().map(|s| &s.item));
-        let values = values.map(|ty| quote_spanned!(span_of(ty)=> #root::__rt::travels::<#ty>();));
+        let lent = m.params.iter().filter_map(|p| p.lent.travels(&p.ty));
+        let owned = out.into_iter().chain(streams().map(|s| &s.item));
+        let lent = lent.map(|ty| quote_spanned!(span_of(&ty)=> #root::__rt::travels_lent::<#ty>();));
+        let owned = owned.map(|ty| quote_spanned!(span_of(ty)=> #root::__rt::travels::<#ty>();));
+        let values = lent.chain(owned).collect::<Vec<_>>().into_iter();
         let error = m
             .error
             .iter()
@@ -80,6 +84,36 @@ fn all_names(method: &Method) -> TokenStream {
     quote!(#(#names),*)
 }
 
+/// The same, of the fields of the arguments.
+fn given(method: &Method) -> TokenStream {
+    let params = method.params.iter().map(|p| p.lent.give(&p.ident));
+    let stream = method.up.iter().map(|(ident, _)| quote!(#ident));
+    let all = params.chain(stream);
+    quote!(#(#all),*)
+}
+
+/// The arguments, of the parameters.
+fn arguments(service: &Service, method: &Method) -> TokenStream {
+    let (root, marker, args) = (&service.root, marker_name(service, method), args_name(service, method));
+    let fields = method.params.iter().map(|p| {
+        let (ident, value) = (&p.ident, p.lent.lend(&p.ident, root));
+        quote!(#ident: #value)
+    });
+    let arguments = quote!(#args { #(#fields),* });
+    if method.lends() { quote!(#root::__rt::Early::<#marker>::new(#arguments)) } else { arguments }
+}
+
+/// What a call holds of its arguments.
+fn held_arguments(service: &Service, method: &Method) -> TokenStream {
+    let (root, marker, args) = (&service.root, marker_name(service, method), args_name(service, method));
+    if method.lends() { quote!(#root::__rt::Early<#marker>) } else { quote!(#args) }
+}
+
+/// The lifetime of arguments that are borrowed.
+fn call_lifetime() -> Lifetime {
+    parse_quote!('__call)
+}
+
 /// The form of a stream.
 fn stream_form(root: &Path, items: &Items) -> TokenStream {
     let form = if items.bytes { quote!(AsBytes) } else { quote!(AsValue) };
@@ -99,9 +133,9 @@ fn up(root: &Path, method: &Method) -> (TokenStream, TokenStream) {
 
 /// The schema of a stream.
 fn items_schema(root: &Path, items: &Items) -> TokenStream {
-    let item = &items.item;
+    let item = probed(root, &items.item);
     let error = items.error.as_ref().map_or_else(|| quote!(#root::__rt::Never), |e| quote!(#e));
-    quote!(#root::__rt::ItemsOf<#item, #error>)
+    quote!(#root::__rt::Ty::Tuple(::std::vec![#item, <#error as #root::__rt::ErrorSchema>::error_ty(builder)]))
 }
 
 /// `order, fast`, without the stream.
@@ -151,10 +185,22 @@ fn marker(service: &Service, row: usize, method: &Method) -> TokenStream {
     let Service { root, vis, .. } = service;
     let (marker, args, object) = (marker_name(service, method), args_name(service, method), object_name(service));
     let client = client_name(service);
+    let lifetime = call_lifetime();
     let fields = method.params.iter().map(|p| {
-        let (attrs, ident, ty) = (&p.attrs, &p.ident, &p.ty);
+        let (attrs, ident, ty) = (&p.attrs, &p.ident, p.lent.field(&p.ty, root, &lifetime));
         quote!(#(#attrs)* pub #ident: #ty)
     });
+    let generics = method.lends().then(|| quote!(<#lifetime>));
+    let lending = method.lends().then(|| {
+        quote! {
+            #[allow(private_interfaces)]
+            impl #root::__rt::Lending for #marker {
+                type Lent<#lifetime> = #args<#lifetime>;
+            }
+        }
+    });
+    let held = held_arguments(service, method);
+    let json = json_only(service, method);
     let (out, error) = (&method.out, error_type(root, method));
     let form = match &method.down {
         Some(items) => stream_form(root, items),
@@ -176,24 +222,28 @@ fn marker(service: &Service, row: usize, method: &Method) -> TokenStream {
         #[doc(hidden)]
         #[allow(nonstandard_style, private_interfaces, missing_docs, clippy::all, clippy::pedantic)]
         #[#root::__rt::data(crate = #root)]
-        #vis struct #args { #(#fields),* }
+        #[schema(probe)]
+        #vis struct #args #generics { #(#fields),* }
+
+        #lending
 
         #[allow(private_interfaces)]
         impl #root::__rt::Method for #marker {
-            type Args = #args;
+            type Args = #held;
             type Up = #up;
             type Out = #out;
             type Err = #error;
             type Form = #form;
             const INDEX: u16 = #row;
             const ONEWAY: bool = #oneway;
+            const JSON: bool = #json;
             #[inline]
             fn service() -> &'static #root::__rt::ServiceDescriptor {
                 #client::descriptor()
             }
             fn local(
                 target: &#root::__rt::LocalTarget,
-                args: #args,
+                args: #held,
                 up: Self::Up,
             ) -> #root::__rt::BoxFuture<'static, #root::__rt::Reply<#out, #error>> {
                 match target.downcast_ref::<::std::sync::Arc<dyn #object>>() {
@@ -206,38 +256,60 @@ fn marker(service: &Service, row: usize, method: &Method) -> TokenStream {
     }
 }
 
+/// Whether one of a method's types has no schema: then all of it travels as JSON.
+fn json_only(service: &Service, method: &Method) -> TokenStream {
+    let root = &service.root;
+    let streams = method.up.iter().map(|(_, items)| items).chain(&method.down).map(|items| items.item.clone());
+    let out = method.down.is_none().then(|| method.out.clone());
+    let types = method.params.iter().filter_map(|p| p.lent.travels(&p.ty)).chain(out).chain(streams);
+    quote!({
+        #[allow(unused_imports)]
+        use #root::__rt::NoSchema as _;
+        false #(|| !#root::__rt::Probe::<#types>::HAS)*
+    })
+}
+
 /// The object-safe form, through which a client calls a provider of its own process.
 fn object_form(service: &Service) -> TokenStream {
     let Service { root, vis, ident, .. } = service;
     let object = object_name(service);
+    // Names that a parameter of the user cannot meet.
+    let (args, up_arg) = (Ident::new("args", Span::mixed_site()), Ident::new("up", Span::mixed_site()));
     let signatures: Vec<TokenStream> = service
         .methods
         .iter()
         .map(|m| {
-            let (call, args, out, error) =
-                (format_ident!("__farcall_{}", plain(&m.ident)), args_name(service, m), &m.out, error_type(root, m));
-            let (up, _) = up(root, m);
+            let (call, held, out, error) =
+                (format_ident!("__farcall_{}", plain(&m.ident)), held_arguments(service, m), &m.out, error_type(root, m));
+            let (up_type, _) = up(root, m);
             quote! {
                 fn #call(
                     self: ::std::sync::Arc<Self>,
-                    args: #args,
-                    up: #up,
+                    #args: #held,
+                    #up_arg: #up_type,
                 ) -> #root::__rt::BoxFuture<'static, #root::__rt::Reply<#out, #error>>
             }
         })
         .collect();
     let bodies = service.methods.iter().map(|m| {
-        let (name, args, names, all) = (&m.ident, args_name(service, m), names(m), all_names(m));
-        let stream = m.up.as_ref().map_or_else(|| quote!(let () = up;), |(ident, _)| quote!(let #ident = up.into_inner();));
-        let called = quote!(<__Provider as #ident>::#name(&*self, #all));
-        let body = match (m.blocking, m.oneway) {
-            (true, true) => quote!(#root::__rt::local_blocking(move || #called).await?; ::core::result::Result::Ok(())),
-            (true, false) => quote!(#root::__rt::local_blocking(move || #called).await?),
-            (false, true) => quote!(#called.await; ::core::result::Result::Ok(())),
-            (false, false) => quote!(#called.await),
+        let (name, names, given, struct_name) = (&m.ident, names(m), given(m), args_name(service, m));
+        let stream = m.up.as_ref().map_or_else(|| quote!(let () = #up_arg;), |(ident, _)| quote!(let #ident = #up_arg.into_inner();));
+        let called = quote!(<__Provider as #ident>::#name(&*self, #given));
+        // What is borrowed is borrowed from the arguments, which the future keeps.
+        let read = m.lends().then(|| quote!(let #struct_name { #names } = #args.read()?;));
+        let open = (!m.lends()).then(|| quote!(let #struct_name { #names } = #args;));
+        let body = match (m.blocking, m.oneway, m.lends()) {
+            (true, oneway, true) => {
+                let ok = if oneway { quote!({ #called; ::core::result::Result::Ok(()) }) } else { called };
+                quote!(#root::__rt::local_blocking(move || { #read #ok }).await?)
+            }
+            (true, true, false) => quote!(#root::__rt::local_blocking(move || #called).await?; ::core::result::Result::Ok(())),
+            (true, false, false) => quote!(#root::__rt::local_blocking(move || #called).await?),
+            (false, true, _) => quote!(#read #called.await; ::core::result::Result::Ok(())),
+            (false, false, _) => quote!(#read #called.await),
         };
         quote!({
-            let #args { #names } = args;
+            #open
             #stream
             ::std::boxed::Box::pin(async move { #body })
         })
@@ -260,15 +332,16 @@ fn descriptor(service: &Service) -> TokenStream {
     let Service { root, docs, name, version, group, .. } = service;
     let foreign = option(service.foreign.as_deref());
     let methods = service.methods.iter().map(|m| {
-        let (args, out, error) = (args_name(service, m), &m.out, error_type(root, m));
+        let (args, error) = (args_name(service, m), error_type(root, m));
+        let args_ty = quote!(<#args as #root::__rt::Schema>::ty(builder));
         let args = match &m.up {
             Some((_, items)) => {
                 let items = items_schema(root, items);
-                quote!(#root::__rt::WithItems<#args, #items>)
+                quote!(#root::__rt::Ty::Tuple(::std::vec![#args_ty, #items]))
             }
-            None => quote!(#args),
+            None => args_ty,
         };
-        let out = m.down.as_ref().map_or_else(|| quote!(#out), |items| items_schema(root, items));
+        let out = m.down.as_ref().map_or_else(|| probed(root, &m.out), |items| items_schema(root, items));
         let (name, docs, foreign) = (plain(&m.ident), &m.docs, option(m.foreign.as_deref()));
         let stream = m.up.iter().map(|(ident, items)| (plain(ident), show(&items.ty)));
         let params: Vec<(String, String)> = m.params.iter().map(|p| (plain(&p.ident), show(&p.ty))).chain(stream).collect();
@@ -280,7 +353,7 @@ fn descriptor(service: &Service) -> TokenStream {
         let roles = (!roles.is_empty()).then(|| quote!(.with_roles(&[#(#roles),*])));
         let (args_stream, result_stream) = (m.up.is_some(), m.down.is_some());
         quote! {
-            #root::__rt::MethodDescriptor::build::<#args, #out, #error>(
+            #root::__rt::MethodDescriptor::build_of::<#error>(
                 #name, #foreign, #docs, &[#(#listed),*], #signature,
                 #root::__rt::MethodTraits {
                     idempotent: #idempotent,
@@ -290,6 +363,8 @@ fn descriptor(service: &Service) -> TokenStream {
                     args_stream: #args_stream,
                     result_stream: #result_stream,
                 },
+                |builder| #args,
+                |builder| #out,
             )#roles
         }
     });
@@ -318,14 +393,14 @@ fn client(service: &Service) -> TokenStream {
     let (client, object) = (client_name(service), object_name(service));
     let descriptor = descriptor(service);
     let own = service.methods.iter().map(|m| {
-        let (attrs, name, params, names) = (&m.attrs, &m.ident, params(m), names(m));
-        let (marker, args) = (marker_name(service, m), args_name(service, m));
+        let (attrs, name, params, arguments) = (&m.attrs, &m.ident, params(m), arguments(service, m));
+        let marker = marker_name(service, m);
         let (_, up) = up(root, m);
         quote! {
             #(#attrs)*
             #[inline]
             pub fn #name(&self, #params) -> #root::__rt::Call<#marker> {
-                #root::__rt::Call::new(::core::clone::Clone::clone(&self.channel), #args { #names }, #up)
+                #root::__rt::Call::new(::core::clone::Clone::clone(&self.channel), #arguments, #up)
             }
         }
     });
@@ -412,20 +487,67 @@ fn client(service: &Service) -> TokenStream {
     }
 }
 
+/// A name that a parameter of the user cannot meet.
+fn hidden(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
+
+/// Takes the stream behind the arguments out of the call, if the method has one.
+fn with_stream(root: &Path, method: &Method, marker: &Ident, call: &Ident, reply: TokenStream) -> TokenStream {
+    let Some((ident, items)) = &method.up else { return reply };
+    let (ty, form) = (&items.ty, stream_form(root, items));
+    quote! {
+        match #call.stream::<#marker, #ty, #form>() {
+            ::core::result::Result::Ok(#ident) => { #reply }
+            ::core::result::Result::Err(error) => #call.fail(&error),
+        }
+    }
+}
+
+/// A plain `fn` that borrows: the thread that runs it decodes the arguments.
+fn lending_and_blocking(
+    service: &Service,
+    row: u16,
+    method: &Method,
+    called: &TokenStream,
+    ok: &TokenStream,
+    reply: &TokenStream,
+) -> TokenStream {
+    let (root, marker, args, names) = (&service.root, marker_name(service, method), args_name(service, method), names(method));
+    let (call, lender) = (hidden("call"), hidden("lender"));
+    let run = quote! {
+        match #root::__rt::Incoming::blocking(move || #lender.args().map(|#args { #names }| #called)).await {
+            // `ok` is what the handler returned, inside of what decoding did.
+            Ok(#ok) => #call.reply::<#marker>(#reply),
+            Ok(Err(error)) | Err(error) => #call.fail(&error),
+        }
+    };
+    let run = with_stream(root, method, &marker, &call, run);
+    quote! {
+        #row => {
+            let #lender = #call.lender::<#marker>();
+            #run
+        }
+    }
+}
+
 fn server(service: &Service) -> TokenStream {
     let Service { root, vis, ident, .. } = service;
     let (client, server) = (client_name(service), server_name(service));
     // Names that a parameter of the user cannot meet.
-    let (provider, call) = (Ident::new("provider", Span::mixed_site()), Ident::new("call", Span::mixed_site()));
+    let (provider, call, lender) = (hidden("provider"), hidden("call"), hidden("lender"));
     let arms = service.methods.iter().enumerate().map(|(row, m)| {
         let (name, names, row) = (&m.ident, names(m), row as u16);
         let (marker, args) = (marker_name(service, m), args_name(service, m));
-        let all = all_names(m);
-        let called = quote!(<__Provider as #ident>::#name(&*#provider, #all));
+        let given = given(m);
+        let called = quote!(<__Provider as #ident>::#name(&*#provider, #given));
         let reply = match (m.blocking, m.oneway) {
             (true, oneway) => {
                 let ok = if oneway { quote!(Ok(())) } else { quote!(Ok(reply)) };
                 let reply = if oneway { quote!(::core::result::Result::Ok(())) } else { quote!(reply) };
+                if m.lends() {
+                    return lending_and_blocking(service, row, m, &called, &ok, &reply);
+                }
                 quote! {
                     match #root::__rt::Incoming::blocking(move || #called).await {
                         #ok => #call.reply::<#marker>(#reply),
@@ -436,18 +558,18 @@ fn server(service: &Service) -> TokenStream {
             (false, true) => quote!(#called.await; #call.reply::<#marker>(::core::result::Result::Ok(()))),
             (false, false) => quote!(let reply = #called.await; #call.reply::<#marker>(reply)),
         };
-        let reply = match &m.up {
-            Some((ident, items)) => {
-                let (ty, form) = (&items.ty, stream_form(root, items));
-                quote! {
-                    match #call.stream::<#marker, #ty, #form>() {
-                        ::core::result::Result::Ok(#ident) => { #reply }
+        let reply = with_stream(root, m, &marker, &call, reply);
+        if m.lends() {
+            return quote! {
+                #row => {
+                    let #lender = #call.lender::<#marker>();
+                    match #lender.args() {
+                        ::core::result::Result::Ok(#args { #names }) => { #reply }
                         ::core::result::Result::Err(error) => #call.fail(&error),
                     }
                 }
-            }
-            None => reply,
-        };
+            };
+        }
         quote! {
             #row => match #call.args::<#marker>() {
                 ::core::result::Result::Ok(#args { #names }) => { #reply }

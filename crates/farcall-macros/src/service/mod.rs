@@ -4,6 +4,7 @@
 //! `emit` writes the code. What is emitted names `<crate>::__rt` only.
 
 mod emit;
+mod lent;
 mod parse;
 
 use proc_macro2::TokenStream;

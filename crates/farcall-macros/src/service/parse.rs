@@ -11,6 +11,7 @@ use syn::{
     TraitItem, TraitItemFn, Type, Visibility, parse_quote,
 };
 
+use super::lent::{Lent, lent};
 use crate::attrs::{docs, each, plain, set, skip_value, string};
 use crate::data::argument;
 use crate::schema::{is_named, last_segment};
@@ -77,15 +78,23 @@ pub(crate) struct Items {
     pub(crate) bytes: bool,
 }
 
+impl Method {
+    /// Whether it has a parameter that is borrowed.
+    pub(crate) fn lends(&self) -> bool {
+        self.params.iter().any(|param| !matches!(param.lent, Lent::No))
+    }
+}
+
 /// A parameter, checked.
 pub(crate) struct Param {
     pub(crate) ident: Ident,
     pub(crate) ty: Type,
+    pub(crate) lent: Lent,
     /// `#[farcall(tag, name)]`, for the field it becomes.
     pub(crate) attrs: Vec<Attribute>,
 }
 
-fn err<T>(at: impl ToTokens, message: impl std::fmt::Display) -> syn::Result<T> {
+pub(super) fn err<T>(at: impl ToTokens, message: impl std::fmt::Display) -> syn::Result<T> {
     Err(syn::Error::new_spanned(at, message))
 }
 
@@ -348,7 +357,7 @@ fn one_or_two<'a>(at: &Type, arguments: impl IntoIterator<Item = &'a GenericArgu
 
 fn param(input: &syn::PatType) -> syn::Result<Param> {
     let pat = plain_name(&input.pat)?;
-    refuse_type(&input.ty, "a parameter")?;
+    let lent = lent(&input.ty)?;
     const KNOWN: &str = "on a parameter only `#[farcall(tag = …)]`, `#[farcall(name = \"…\")]`, `#[farcall(must_understand)]`, \
                          `#[serde(alias = \"…\")]` and `#[serde(default)]` are understood";
     if let Some(other) = input.attrs.iter().find(|a| !a.path().is_ident("farcall") && !a.path().is_ident("serde")) {
@@ -359,10 +368,14 @@ fn param(input: &syn::PatType) -> syn::Result<Param> {
         "alias" | "default" => skip_value(meta),
         _ => Err(meta.error(KNOWN)),
     })?;
-    Ok(Param { ident: pat.ident.clone(), ty: (*input.ty).clone(), attrs: input.attrs.clone() })
+    Ok(Param { ident: pat.ident.clone(), ty: (*input.ty).clone(), lent, attrs: input.attrs.clone() })
 }
 
-fn refuse_type(ty: &Type, what: &str) -> syn::Result<()> {
+pub(super) fn refuse_type(ty: &Type, what: &str) -> syn::Result<()> {
+    if let Some(lifetime) = crate::service::lent::lifetime_in(ty) {
+        let advice = "only a parameter can borrow; use an owned type (`String`, `Vec<T>`, `Bytes`)";
+        return err(lifetime, format!("{what} cannot borrow: {advice}"));
+    }
     let inside = !is_named(ty, "Streaming") && show(ty).split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "Streaming");
     if inside {
         return err(ty, format!("{what} cannot hold a stream: only a parameter and the result itself, `Reply<Streaming<T>>`, can be one"));
@@ -370,9 +383,7 @@ fn refuse_type(ty: &Type, what: &str) -> syn::Result<()> {
     match ty {
         Type::Reference(_) => err(
             ty,
-            format!(
-                "{what} cannot be a reference: nothing can be borrowed across processes; use an owned type (`String`, `Vec<T>`, `Bytes`)"
-            ),
+            format!("{what} cannot be a reference: only a parameter can be borrowed; use an owned type (`String`, `Vec<T>`, `Bytes`)"),
         ),
         Type::ImplTrait(_) => err(ty, format!("{what} cannot be `impl Trait`: the other process must know its type; name it")),
         Type::TraitObject(_) => err(ty, format!("{what} cannot be `dyn Trait`: remote objects are not built in this version")),
