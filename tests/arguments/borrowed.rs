@@ -218,3 +218,16 @@ fn it_changes_nothing_on_the_wire() {
     assert_eq!(lent.signature, "find(name: &str) -> Reply<String>");
     assert_eq!(TypeSchema::of::<Order<'_>>().type_name(), "Order");
 }
+
+/// The parameter's own name is in the error also where serde knows an alias before it, and where a stream follows.
+#[test]
+fn errors_name_the_parameter() {
+    #[farcall::service(name = "Named")]
+    trait Old {
+        async fn sum(&self, #[serde(alias = "label")] unit: &str, line: Line, numbers: Streaming<u32>) -> Reply<u32>;
+    }
+    let method = &OldClient::descriptor().methods[0];
+    let message = farcall::compact::encode(&("pieces", Line { sku: "x".into(), qty: 1 })).unwrap();
+    let error = farcall::compact::decode::<Old_sum_Args<'_>>(&message[..message.len() - 1]).err().unwrap();
+    assert_eq!(method.name_args_steps(error).path(), "line.qty");
+}

@@ -8,6 +8,9 @@ use crate::cases::Case;
 /// Runs that are counted together: a hash map that grows, or an allocator that tidies up, is spread over them.
 const RUNS: u64 = 20;
 
+/// The function below, as callgrind calls it.
+const COUNTED: &str = concat!(module_path!(), "::counted_by_callgrind");
+
 /// What callgrind counts: it is told to do so while this function runs, and writes a file when it returns.
 #[inline(never)]
 fn counted_by_callgrind(run: &mut dyn FnMut()) {
@@ -36,7 +39,9 @@ pub(crate) fn instructions() -> Result<Vec<u64>, String> {
 fn count_in(folder: &Path) -> Result<Vec<u64>, String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let status = Command::new("valgrind")
-        .args(["--tool=callgrind", "--toggle-collect=*counted_by_callgrind*", "--dump-after=*counted_by_callgrind*"])
+        .arg("--tool=callgrind")
+        .arg(format!("--toggle-collect={COUNTED}"))
+        .arg(format!("--dump-after={COUNTED}"))
         .arg(format!("--callgrind-out-file={}/out", folder.display()))
         .arg(program)
         .arg(crate::COUNT)

@@ -10,7 +10,7 @@ pub(crate) struct Measured {
     value: &'static str,
     what: What,
     bytes: usize,
-    time: Duration,
+    nanos: f64,
     instructions: Option<u64>,
 }
 
@@ -23,22 +23,22 @@ pub(crate) fn measure(cases: Vec<Case>, round: Duration, instructions: Option<&[
         value: case.value,
         what: case.what,
         bytes: case.bytes,
-        time: least(&mut case.run, round),
+        nanos: least(&mut case.run, round),
         instructions: instructions.and_then(|counts| counts.get(at).copied()),
     };
     cases.into_iter().enumerate().map(measured).collect()
 }
 
-/// The time of one run, in the quickest of the rounds.
-fn least(run: &mut dyn FnMut(), round: Duration) -> Duration {
+/// The nanoseconds of one run, in the quickest of the rounds.
+fn least(run: &mut dyn FnMut(), round: Duration) -> f64 {
     let once = |runs: u32, run: &mut dyn FnMut()| {
         let start = Instant::now();
         (0..runs).for_each(|_| run());
-        start.elapsed() / runs
+        start.elapsed().as_nanos() as f64 / f64::from(runs)
     };
-    let rough = once(10, run).max(Duration::from_nanos(1));
-    let runs = (round.as_nanos() / rough.as_nanos()).clamp(5, 1_000_000) as u32;
-    (0..ROUNDS).map(|_| once(runs, run)).min().unwrap_or(rough)
+    let rough = once(10, run).max(1.0);
+    let runs = (round.as_nanos() as f64 / rough).clamp(5.0, 1_000_000.0) as u32;
+    (0..ROUNDS).map(|_| once(runs, run)).fold(rough, f64::min)
 }
 
 fn find<'m>(all: &'m [Measured], codec: &str, value: &str, what: What) -> Option<&'m Measured> {
@@ -61,12 +61,12 @@ pub(crate) fn print(all: &[Measured]) {
     }
     println!();
     if let Some(plan) = all.iter().find(|m| m.what == What::Compile) {
-        println!("plan for the order: {:.1} us, {} instructions", plan.time.as_secs_f64() * 1e6, count(Some(plan)));
+        println!("plan for the order: {:.1} us, {} instructions", plan.nanos / 1e3, count(Some(plan)));
     }
 }
 
 fn time(measured: Option<&Measured>) -> String {
-    measured.map_or_else(String::new, |m| format!("{:.1}", m.time.as_secs_f64() * 1e9))
+    measured.map_or_else(String::new, |m| format!("{:.1}", m.nanos))
 }
 
 fn count(measured: Option<&Measured>) -> String {

@@ -3,7 +3,7 @@
 //! `#[farcall::service]` makes one [`ServiceDescriptor`] per trait. The method table, `farcall
 //! describe` and the doors to other protocols read it; nobody else needs to know the trait.
 
-use crate::codec::{Made, Shape};
+use crate::codec::{CodecError, Made, Shape};
 use crate::schema::{Fingerprint, Schema, SchemaBuilder, Ty, TypeSchema};
 
 /// A service: what the trait says.
@@ -159,6 +159,18 @@ impl MethodDescriptor {
     pub fn args_shape(&self) -> Option<Shape<'_>> {
         let all = Shape::new(&self.args, &self.made.args);
         if self.traits.args_stream { all.part(0, &self.made.args) } else { Some(all) }
+    }
+
+    /// An error of the arguments, with the names of their type: see [`CodecError::named_by`].
+    pub fn name_args_steps(&self, error: CodecError) -> CodecError {
+        match &self.args.root {
+            // Behind the arguments stands what the stream is of.
+            Ty::Tuple(parts) if self.traits.args_stream => match parts.first() {
+                Some(args) => error.named_by(&TypeSchema { root: args.clone(), defs: self.args.defs.clone() }),
+                None => error,
+            },
+            _ => error.named_by(&self.args),
+        }
     }
 
     /// An item of the stream behind the arguments.

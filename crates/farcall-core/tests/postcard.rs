@@ -153,3 +153,38 @@ fn where_we_differ() {
     assert_eq!(decode::<Sparse>(&[0, 1]).unwrap(), value);
     assert_eq!(postcard::to_stdvec(&value).unwrap(), [1]);
 }
+
+/// Text and bytes that are borrowed on both sides.
+#[test]
+fn borrowed_fields() {
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    struct Lent<'a> {
+        text: &'a str,
+        #[serde(borrow)]
+        cow: Cow<'a, str>,
+        bytes: &'a [u8],
+        list: Vec<&'a str>,
+        may: Option<&'a str>,
+    }
+    let value = Lent { text: "tëxt", cow: "cow".into(), bytes: &[0, 255], list: vec!["", "b"], may: Some("c") };
+    let bytes = encode(&value).unwrap();
+    assert_eq!(bytes, postcard::to_stdvec(&value).unwrap());
+    assert_eq!(decode::<Lent<'_>>(&bytes).unwrap(), value);
+    assert_eq!(postcard::from_bytes::<Lent<'_>>(&bytes).unwrap(), value);
+}
+
+#[test]
+fn further_types_of_the_standard_library() {
+    use std::collections::{HashMap, LinkedList};
+    use std::net::SocketAddr;
+    use std::num::{NonZeroI64, NonZeroU128, Wrapping};
+    use std::ops::{Bound, Range, RangeInclusive};
+    use std::path::PathBuf;
+
+    check((Range { start: 1u32, end: 300 }, RangeInclusive::new(-5i64, 5), [Bound::Unbounded, Bound::Included(7u16), Bound::Excluded(8)]));
+    check(("10.1.2.3:80".parse::<SocketAddr>().unwrap(), "[::1]:80".parse::<SocketAddr>().unwrap(), PathBuf::from("/a/é")));
+    check((NonZeroI64::MIN, NonZeroU128::MAX, Wrapping(300u16), LinkedList::from([1u64, 1 << 40]), std::cmp::Reverse('x')));
+    check(HashMap::from([("one".to_owned(), Choice::Tuple(1, 'x'))]));
+    check((std::time::SystemTime::UNIX_EPOCH + Duration::new(7, 8), [[1u16; 3]; 2], [0u8; 0], ((), ((), 1u8))));
+    check((f32::MIN_POSITIVE, f64::MAX, f64::NEG_INFINITY, char::MAX, '\0', u128::MAX, i128::MAX));
+}

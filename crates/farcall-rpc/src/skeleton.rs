@@ -301,7 +301,7 @@ fn bad_args<M: Method>(e: &CodecError) -> RpcError {
     let service = M::service();
     let method = service.methods.get(M::INDEX as usize);
     let (signature, e) = match method {
-        Some(m) => (m.signature.as_str(), e.clone().named_by(&m.args)),
+        Some(m) => (m.signature.as_str(), m.name_args_steps(e.clone())),
         None => ("", e.clone()),
     };
     RpcError::not_executed(Code::InvalidArgument, format!("the arguments do not fit `{signature}`: {e}"))
