@@ -1,4 +1,5 @@
 //! Borrowed parameters: `&str`, `&[u8]`, `&[T]`, `&T`, `Option`s of them, `Cow`, and types with a lifetime.
+#![allow(clippy::too_many_arguments, reason = "one method has a parameter of every kind")]
 
 use std::borrow::Cow;
 use std::sync::Mutex;
