@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use farcall_core::error::display_duration;
 use farcall_core::reading::decode;
-use farcall_core::{Certainty, Code, CodecId, Fault, Metadata, Reading, Reply, RpcError, Stage, Trace, codec};
+use farcall_core::{Certainty, Code, CodecId, Fault, Metadata, Reading, Reply, RpcError, Stage, Trace};
 use farcall_wire::{Answer, Body, CallId, CallOptions, Receiver, Replies, Sender, Start, Streams};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
