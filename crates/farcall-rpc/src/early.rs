@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::method::{Method, args_shape};
 use crate::scratch;
+use crate::skeleton::Incoming;
 
 /// Encoded arguments of more bytes than this keep their buffer; smaller ones are copied out of it.
 const KEEP_BUFFER: usize = 16 << 10;
@@ -26,15 +27,41 @@ pub trait Lending: Method {
 
 /// What a call holds of its arguments until it is sent.
 #[doc(hidden)]
-pub trait Arguments<M>: Send + 'static {
+pub trait Arguments<M>: Sized + Send + 'static {
     /// Writes them: into the buffer, which is empty, or as what is returned.
     fn encode(self, codec: CodecId, buffer: &mut Vec<u8>) -> Result<Option<Bytes>, CodecError>;
+    /// Those of a call that came in, for who answers without a handler.
+    fn received(call: &Incoming) -> Result<Self, RpcError>;
+    /// As bytes, to be looked at later.
+    fn keep(&self) -> Vec<u8>;
+    /// What was kept.
+    fn kept(bytes: &[u8]) -> Option<Self>;
+}
+
+/// The codec that arguments of a method wait in.
+const fn waiting_codec<M: Method>() -> CodecId {
+    if M::JSON { CodecId::Json } else { CodecId::Compact }
 }
 
 impl<M: Method, A: Serialize + DeserializeOwned + Send + 'static> Arguments<M> for A {
     #[inline]
     fn encode(self, codec: CodecId, buffer: &mut Vec<u8>) -> Result<Option<Bytes>, CodecError> {
         codec::encode_into(codec, &self, args_shape::<M>, buffer).map(|()| None)
+    }
+
+    fn received(call: &Incoming) -> Result<A, RpcError> {
+        call.args_as::<M, A>()
+    }
+
+    fn keep(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // What was decoded can be encoded.
+        let _ = codec::encode_into(waiting_codec::<M>(), self, args_shape::<M>, &mut bytes);
+        bytes
+    }
+
+    fn kept(bytes: &[u8]) -> Option<A> {
+        codec::decode(waiting_codec::<M>(), &Bytes::copy_from_slice(bytes), args_shape::<M>).ok()
     }
 }
 
@@ -47,7 +74,7 @@ pub struct Early<M> {
 
 impl<M: Lending> Early<M> {
     /// The codec that they wait in.
-    const CODEC: CodecId = if M::JSON { CodecId::Json } else { CodecId::Compact };
+    const CODEC: CodecId = waiting_codec::<M>();
 
     pub fn new(args: M::Lent<'_>) -> Early<M> {
         let mut buffer = scratch::take();
@@ -82,5 +109,17 @@ impl<M: Lending> Arguments<M> for Early<M> {
             true => Ok(Some(bytes)),
             false => Self::write_again(&bytes, codec, buffer).map(|()| None),
         }
+    }
+
+    fn received(call: &Incoming) -> Result<Early<M>, RpcError> {
+        call.lender::<M>().args().map(Early::new)
+    }
+
+    fn keep(&self) -> Vec<u8> {
+        self.encoded.as_ref().map(|bytes| bytes.to_vec()).unwrap_or_default()
+    }
+
+    fn kept(bytes: &[u8]) -> Option<Early<M>> {
+        Some(Early { encoded: Ok(Bytes::copy_from_slice(bytes)), method: PhantomData })
     }
 }

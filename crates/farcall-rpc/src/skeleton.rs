@@ -73,6 +73,12 @@ impl Incoming {
     /// Decodes the arguments.
     #[inline]
     pub fn args<M: Method<Args: DeserializeOwned>>(&self) -> Result<M::Args, RpcError> {
+        self.args_as::<M, M::Args>()
+    }
+
+    /// The same as another type that is written alike.
+    #[inline]
+    pub(crate) fn args_as<M: Method, A: DeserializeOwned>(&self) -> Result<A, RpcError> {
         check_codec::<M>(self.codec)?;
         let plan = self.reading.as_ref().and_then(|reading| reading.value());
         decode(plan, self.codec, &self.body.take(), args_shape::<M>).map_err(|e| bad_args::<M>(&e))

@@ -22,9 +22,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use farcall_core::{Code, Reply, RpcError, ServiceDescriptor, compact};
+use farcall_core::{Code, Reply, RpcError, ServiceDescriptor};
 
 use crate::channel::{Channel, Connect};
+use crate::early::Arguments;
 use crate::method::{BoxFuture, Method, Stub};
 use crate::server::{Server, ServerBuilder};
 use crate::skeleton::{Incoming, Runner, Skeleton, runner};
@@ -39,7 +40,7 @@ pub async fn pair<C: From<Channel> + 'static>(server: ServerBuilder) -> Result<(
     Ok((client, server))
 }
 
-/// Takes a call: its arguments in the compact codec, and what answers it.
+/// Takes a call: its arguments as bytes, and what answers it.
 type Answer = Box<dyn FnMut(Incoming) -> (Vec<u8>, BoxFuture<'static, ()>) + Send>;
 
 /// A server of one service that answers what the test says and writes down what it is asked. Clones are the same
@@ -56,7 +57,7 @@ struct Told {
     once: VecDeque<Answer>,
     always: Option<Answer>,
     delay: Duration,
-    /// Arguments in the compact codec.
+    /// Arguments, as bytes.
     calls: Vec<Vec<u8>>,
 }
 
@@ -81,11 +82,12 @@ impl Mock {
         self.tell::<M>(|told| told.delay = time)
     }
 
-    /// The arguments of the calls of `M` so far, in the order in which they came.
+    /// The arguments of the calls of `M` so far, in the order in which they came; of a method with a borrowed parameter,
+    /// `read()` shows them.
     pub fn calls<M: Method>(&self) -> Vec<M::Args> {
         let methods = self.methods();
         let calls = methods.get(&M::INDEX).map_or(&[][..], |told| &told.calls);
-        calls.iter().filter_map(|args| compact::decode(args).ok()).collect()
+        calls.iter().filter_map(|args| <M::Args as Arguments<M>>::kept(args)).collect()
     }
 
     /// An error that names the methods that were to be called [once](Mock::once) more and were not.
@@ -127,9 +129,9 @@ impl Mock {
 /// What answers calls of `M` by this function, which runs when all else is done.
 fn answering<M: Method>(answer: impl FnMut(M::Args) -> Reply<M::Out, M::Err> + Send + 'static) -> Answer {
     let answer = Arc::new(Mutex::new(answer));
-    Box::new(move |call: Incoming| match call.args::<M>() {
+    Box::new(move |call: Incoming| match <M::Args as Arguments<M>>::received(&call) {
         Ok(args) => {
-            let (seen, answer) = (compact::encode(&args).unwrap_or_default(), Arc::clone(&answer));
+            let (seen, answer) = (args.keep(), Arc::clone(&answer));
             let reply = async move {
                 let reply = (answer.lock().unwrap_or_else(PoisonError::into_inner))(args);
                 call.reply::<M>(reply);

@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 use bytes::{Bytes, BytesMut};
 use farcall::{Address, Code, Limits, Metadata, RpcError, ServiceDescriptor, Trace};
 use farcall_wire::{
-    Answer, Body, CallId, CallKey, CallOptions, Catalogue, Delivered, Failure, Frame, Header, Hello, Inbound, KeyMoment, Kind, OutBuf,
-    Outbound, PeerLimits, Preface, Receiver, Request, Session, Start, Streams, Violation, begin_reply, control, end_reply, flags,
-    get_frame, status,
+    Answer, Body, CallId, CallKey, CallOptions, Catalogue, Delivered, Differences, Failure, Frame, Header, Hello, Inbound, KeyMoment, Kind,
+    OutBuf, Outbound, PeerLimits, Preface, Receiver, Request, Session, Settled, Start, Streams, Violation, begin_reply, control, end_reply,
+    flags, get_frame, status,
 };
 
 use super::PREFACE;
@@ -35,6 +35,10 @@ fn served() -> &'static Served {
 }
 
 impl Catalogue for Served {
+    fn get(&self, _: usize) -> Option<&ServiceDescriptor> {
+        Some(&self.0)
+    }
+
     fn find(&self, service: &str, _: &str, _: &str) -> Result<(usize, &ServiceDescriptor), RpcError> {
         match service == self.0.name {
             true => Ok((0, &self.0)),
@@ -61,6 +65,7 @@ pub(super) fn session(input: &[u8]) {
 struct Side {
     outbound: Outbound<u32>,
     inbound: Inbound,
+    differences: Differences,
     out: OutBuf,
     parked: Vec<u32>,
     readers: Vec<Receiver>,
@@ -70,14 +75,15 @@ impl Side {
     fn new() -> Side {
         let ours = PeerLimits { streams: 8, ..PeerLimits::BEFORE_HELLO };
         let outbound = Outbound::new(&ours);
-        let mut side = Side { outbound, inbound: Inbound::new(limits()), out: OutBuf::default(), parked: vec![], readers: vec![] };
+        let (inbound, differences) = (Inbound::new(limits()), Differences::new(&limits()));
+        let mut side = Side { outbound, inbound, differences, out: OutBuf::default(), parked: vec![], readers: vec![] };
         side.outbound.established(ours, "peer".into());
         side
     }
 
     /// Calls whose replies the input may hold, some with streams.
     fn calls(&mut self) -> Vec<CallId> {
-        let row = self.outbound.bind(1, &served().0).expect("a binding");
+        let row = self.outbound.bind(&served().0).expect("a binding");
         let both = Streams { args: true, results: true };
         let start = |row, streams| Start { row, deadline: Some(10), options: &[], body: Body::Copy(b"x"), streams };
         let plain = (0..4).map(|i| (i, start(row + 1, Streams::default())));
@@ -108,8 +114,8 @@ impl Side {
     }
 
     fn frame(&mut self, frame: Frame) -> Result<(), Violation> {
-        let Side { outbound, inbound, out, .. } = self;
-        let (id, mut wake) = (frame.header.id, Vec::new());
+        let Side { outbound, inbound, out, differences, .. } = self;
+        let (id, mut wake, mut settled) = (frame.header.id, Vec::new(), Vec::new());
         match frame.header.kind {
             Kind::Call => {
                 if let Some(request) = inbound.on_call(frame, 0, out)? {
@@ -117,8 +123,13 @@ impl Side {
                 }
             }
             Kind::Void => inbound.on_void(),
-            Kind::Bind => inbound.on_bind(&frame, served(), out)?,
-            Kind::Bound => outbound.on_bound(id, frame.header.aux, &frame.payload)?,
+            Kind::Bind => differences.offer(inbound.on_bind(&frame, served(), out)?, served(), out, &mut settled),
+            Kind::Bound => {
+                let held = outbound.on_bound(id, frame.header.aux, &frame.payload, differences.in_use())?;
+                held.into_iter().for_each(|held| differences.answer(held, out, &mut settled));
+            }
+            Kind::Schema => differences.on_schema(&frame, served(), out, &mut settled)?,
+            Kind::Ready => differences.on_ready(&frame, &mut settled)?,
             Kind::Reply => outbound.on_reply(frame.header, frame.payload, &mut wake)?,
             Kind::Data => match outbound.on_data(frame, &limits(), &mut wake)? {
                 Delivered::Nothing => {}
@@ -143,6 +154,12 @@ impl Side {
             Kind::Pong => {}
             Kind::GoAway => outbound.go_away(control::on_go_away(&frame.payload)?, &mut wake),
             other => return Err(control::not_built(other)),
+        }
+        for settled in settled {
+            match settled {
+                Settled::Ours(row, replies) => self.outbound.settle(row, replies),
+                Settled::Theirs(row, reading) => self.inbound.settle(row, reading),
+            }
         }
         let mut over = Vec::new();
         self.outbound.take_over(&mut over);
@@ -192,7 +209,7 @@ impl Side {
 /// A conversation with most kinds of frames.
 pub(super) fn session_seeds() -> Vec<Vec<u8>> {
     let mut caller = Outbound::<()>::new(&PeerLimits::BEFORE_HELLO);
-    let row = caller.bind(1, &served().0).unwrap();
+    let row = caller.bind(&served().0).unwrap();
     let options = options().encode();
     let start = |row| Start { row, deadline: Some(50), options: &options, body: Body::Copy(b"arguments"), streams: Streams::default() };
     let calls: Vec<CallId> = (1..4).map(|i| caller.start(0, start(row + i), Some(())).unwrap()).collect();
