@@ -8,7 +8,9 @@
 mod cast;
 mod provider_kill;
 mod registry_outage;
+mod registry_wipe;
 pub mod roles;
+mod three_nodes;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -47,6 +49,16 @@ pub const DRILLS: &[Drill] = &[
         name: "registry-outage",
         shows: "the registry is killed under load for a minute, a consumer is restarted meanwhile: no failed call",
         run: |stage| Box::pin(registry_outage::run(stage)),
+    },
+    Drill {
+        name: "registry-wipe",
+        shows: "the registry is killed, loses its disk and is started again: all register again, no failed call",
+        run: |stage| Box::pin(registry_wipe::run(stage)),
+    },
+    Drill {
+        name: "three-nodes",
+        shows: "two of three nodes are killed: the last serves and registers, those that come back know all, no failed call",
+        run: |stage| Box::pin(three_nodes::run(stage)),
     },
 ];
 

@@ -167,7 +167,13 @@ async fn say_list(directory: Directory) {
 
 async fn registry(args: &Args) -> Result<(), String> {
     let lease = Duration::from_millis(number(args, "--lease-ms", 15_000));
-    let builder = Embedded::builder().limits(RegistryLimits { lease, ..RegistryLimits::default() });
+    let mut builder = Embedded::builder().limits(RegistryLimits { lease, ..RegistryLimits::default() });
+    for peer in text(args, "--peers", "").split(',').filter(|peer| !peer.is_empty()) {
+        builder = builder.peer(peer);
+    }
+    if let Some(folder) = args.get("--data") {
+        builder = builder.folder(folder);
+    }
     let node = builder.listen(text(args, "--listen", "tcp://127.0.0.1:0")).await.map_err(|e| e.to_string())?;
     println!("ready {}", node.address());
     until_stdin_ends(|| "0 0 0 0 -".to_owned()).await;

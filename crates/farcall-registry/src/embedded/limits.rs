@@ -55,7 +55,7 @@ pub struct RegistryLimits {
     pub tombstone_time: Duration,
     /// How long a node in self-protection lets nothing expire at all. Default 10 min.
     pub protection: Duration,
-    /// Milliseconds over which sessions that come all at once are told to spread. Default 5 s.
+    /// Over how long sessions that come all at once are told to spread. Default 5 s, at most a fifth of `lease`.
     pub spread: Duration,
 }
 

@@ -81,6 +81,10 @@ pub(super) fn size(stored: &Stored, limits: &RegistryLimits) -> Result<(), RpcEr
 pub(super) fn rule(rule: &Rule, limits: &RegistryLimits) -> Result<(), RpcError> {
     service(&rule.service, limits)?;
     name("rule's kind", &rule.kind, limits)?;
+    // Other registries have it as a part of a path.
+    if rule.kind.is_empty() || rule.kind.contains('/') {
+        return Err(invalid(format!("the rule's kind {:?}: write one word, such as tag-router", rule.kind)));
+    }
     name("rule's name", &rule.name, limits)?;
     at_most("rule_bytes", limits.rule_bytes, rule.body.len(), "bytes of a rule")
 }

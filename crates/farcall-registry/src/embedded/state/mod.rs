@@ -197,7 +197,8 @@ impl State {
             true => self.opening.1 += 1,
             false => self.opening = (now, 1),
         }
-        self.opening.1.saturating_sub(CALM).min(millis(self.limits.spread))
+        // A session that waits is not renewed meanwhile.
+        self.opening.1.saturating_sub(CALM).min(millis(self.limits.spread.min(self.limits.lease / 5)))
     }
 
     /// Keeps a session's entries.
