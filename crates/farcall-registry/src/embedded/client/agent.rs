@@ -72,7 +72,7 @@ async fn run(shared: Weak<Shared>, at: usize, own: mpsc::WeakSender<Event>, mut 
             End::Closed => return,
             End::Lost(why) => {
                 failures = if begun.elapsed() > LONGEST { 0 } else { failures + 1 };
-                (why, SHORTEST.saturating_mul(1 << failures.min(10)).min(LONGEST))
+                (why, window(failures))
             }
             End::Leaving(spread) => (RpcError::new(Code::Unavailable, "the registry node stops"), spread.max(SHORTEST)),
         };
@@ -97,8 +97,13 @@ async fn pause(time: Duration, events: &mut Events) -> bool {
     }
 }
 
+/// The longest pause after so many failures.
+pub(super) fn window(failures: u32) -> Duration {
+    SHORTEST.saturating_mul(1 << failures.min(10)).min(LONGEST)
+}
+
 /// Full jitter: a random share of a window.
-fn share(window: Duration) -> Duration {
+pub(super) fn share(window: Duration) -> Duration {
     window.mul_f64((random() >> 11) as f64 / (1u64 << 53) as f64)
 }
 

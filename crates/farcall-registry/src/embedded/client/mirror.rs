@@ -148,14 +148,14 @@ impl Mirrors {
         mirror
     }
 
-    /// A reader ends; what it knew may serve the next, unless it was found wrong.
-    pub(super) fn end(&self, service: &ServiceKey, mirror: &Arc<Mutex<Mirror>>, sound: bool) {
+    /// A reader ends; what it knew may serve the next.
+    pub(super) fn end(&self, service: &ServiceKey, mirror: &Arc<Mutex<Mirror>>) {
         let mut known = super::lock(&self.0);
         let own = known.live.get(service).is_some_and(|live| std::ptr::eq(live.as_ptr(), Arc::as_ptr(mirror)));
         if own {
             known.live.remove(service);
         }
-        if own && sound && known.left.len() < KEPT {
+        if own && known.left.len() < KEPT {
             let mirror = super::lock(mirror).clone();
             known.left.insert(service.clone(), mirror);
         }

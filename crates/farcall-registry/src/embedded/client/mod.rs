@@ -355,6 +355,7 @@ impl Registry for Nodes {
             };
             let mut all: Vec<Consumer> = shared.ask_all(of).await?.into_iter().flatten().collect();
             all.sort();
+            all.dedup();
             Ok(all)
         })
     }

@@ -335,6 +335,7 @@ impl Topic {
     pub(super) fn consumers(&self) -> Vec<Consumer> {
         let mut all: Vec<Consumer> = self.readers.values().flatten().cloned().collect();
         all.sort();
+        all.dedup();
         all
     }
 
