@@ -129,7 +129,7 @@ fn order(customer: &str) -> Order<'_> {
 }
 
 async fn serve(name: &str) -> (Server, ShopClient) {
-    let server = Server::builder().serve(ShopServer::new(Counter::default())).listen(&format!("mem:{name}")).await.unwrap();
+    let server = Server::builder().serve(ShopServer::new(Counter::default())).listen(format!("mem:{name}")).await.unwrap();
     let client = ShopClient::connect(server.address()).await.unwrap();
     (server, client)
 }

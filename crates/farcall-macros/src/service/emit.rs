@@ -4,6 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{Ident, Lifetime, Path, parse_quote};
 
+use super::lent::Lent;
 use super::parse::{Items, Method, Service, show, span_of};
 use crate::attrs::plain;
 use crate::schema::probed;
@@ -97,7 +98,10 @@ fn arguments(service: &Service, method: &Method) -> TokenStream {
     let (root, marker, args) = (&service.root, marker_name(service, method), args_name(service, method));
     let fields = method.params.iter().map(|p| {
         let (ident, value) = (&p.ident, p.lent.lend(&p.ident, root));
-        quote!(#ident: #value)
+        match p.lent {
+            Lent::No | Lent::Type => quote!(#ident),
+            _ => quote!(#ident: #value),
+        }
     });
     let arguments = quote!(#args { #(#fields),* });
     if method.lends() { quote!(#root::__rt::Early::<#marker>::new(#arguments)) } else { arguments }
