@@ -150,6 +150,7 @@ impl Found {
 }
 
 /// A step into a JSON value.
+#[cfg_attr(not(feature = "json"), expect(dead_code, reason = "only values in JSON are stepped into"))]
 #[derive(Clone, Debug)]
 enum Key {
     Member(String),
