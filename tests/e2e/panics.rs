@@ -72,7 +72,8 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
             // Compiled for tests only.
             true if name == "models" => {}
             true => sources(&path, into),
-            false if name.ends_with(".rs") && name != "tests.rs" => into.push(path),
+            false if name == "tests.rs" || name == "simulation.rs" => {}
+            false if name.ends_with(".rs") => into.push(path),
             false => {}
         }
     }

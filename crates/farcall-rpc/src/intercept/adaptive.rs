@@ -3,7 +3,8 @@
 //! [`Gradient`] is the rule, without a clock: it compares how long calls take now with how long they take when nothing
 //! waits, and lets in as many as keep the two close. After the gradient limit of Netflix's concurrency-limits
 //! (<https://github.com/Netflix/concurrency-limits>, Gradient2Limit), in the form: new = limit × gradient + queue,
-//! gradient = clamp(tolerance × long / short, 0.5, 1), smoothed.
+//! gradient = clamp(tolerance × usual / short, 0.5, 1), smoothed. Other than there, what is usual follows quickly downwards
+//! and hardly upwards: under a load that never lets up, a plain average would come to take the queue for the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,8 +21,9 @@ pub struct Gradient {
     limit: f64,
     least: f64,
     most: f64,
-    /// Seconds that a call takes, over many and over few calls.
-    long: f64,
+    /// Seconds that a call takes when nothing waits, as far as is known.
+    usual: f64,
+    /// Seconds that a call takes, over the last few.
     short: f64,
     samples: u64,
 }
@@ -30,15 +32,17 @@ pub struct Gradient {
 const TOLERANCE: f64 = 1.5;
 /// The share of a new limit, and of new times in the averages.
 const SMOOTH: f64 = 0.2;
-const LONG: f64 = 0.002;
 const SHORT: f64 = 0.1;
+/// How quickly what is usual follows when calls become quicker, and when they become slower: ten thousand calls then.
+const DOWN: f64 = 0.05;
+const UP: f64 = 0.0001;
 
 impl Gradient {
     /// Between `least` (at least 1) and `most` calls at a time; begins with `least` and a few more.
     pub fn new(least: usize, most: usize) -> Gradient {
         let least = least.max(1) as f64;
         let most = (most as f64).max(least);
-        Gradient { limit: (least + 20.0).min(most), least, most, long: 0.0, short: 0.0, samples: 0 }
+        Gradient { limit: (least + 20.0).min(most), least, most, usual: 0.0, short: 0.0, samples: 0 }
     }
 
     /// Calls that may run at a time now.
@@ -51,17 +55,16 @@ impl Gradient {
     pub fn sample(&mut self, time: Duration, running: usize, dropped: bool) {
         let seconds = time.as_secs_f64().max(1e-9);
         self.samples += 1;
-        if self.samples == 1 {
-            (self.long, self.short) = (seconds, seconds);
-        }
         // Soon after the beginning the plain average knows more.
-        let weight = LONG.max(1.0 / self.samples as f64);
         self.short += (seconds - self.short) * SHORT.max(1.0 / self.samples as f64);
-        self.long += (seconds - self.long) * weight;
-        // After a time of trouble the long average must find back sooner than it would by itself.
-        if self.long > 2.0 * self.short {
-            self.long *= 0.95;
-        }
+        let follow = if self.samples == 1 {
+            1.0
+        } else if self.short < self.usual {
+            DOWN
+        } else {
+            UP
+        };
+        self.usual += (self.short - self.usual) * follow;
         if dropped {
             self.limit = (self.limit * 0.9).max(self.least);
             return;
@@ -70,7 +73,7 @@ impl Gradient {
         if (running as f64) < self.limit / 2.0 {
             return;
         }
-        let gradient = (TOLERANCE * self.long / self.short).clamp(0.5, 1.0);
+        let gradient = (TOLERANCE * self.usual / self.short).clamp(0.5, 1.0);
         let wanted = self.limit * gradient + self.limit.sqrt();
         self.limit = (self.limit * (1.0 - SMOOTH) + wanted * SMOOTH).clamp(self.least, self.most);
     }
