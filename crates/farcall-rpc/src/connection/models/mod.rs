@@ -143,7 +143,7 @@ fn limits() -> Limits {
 fn connected(peer: &Peer, limits: &Limits, skeletons: Vec<Arc<dyn Skeleton>>) -> (Arc<Connection>, Task) {
     let link = farcall_transport::Io::boxed(peer.clone());
     let (session, theirs) = (Session::new([1; 16], 1, limits), Hello::new([2; 16], 1, limits));
-    let handshake = Handshake { link, rest: BytesMut::new(), theirs, session };
+    let handshake = Handshake { link, rest: BytesMut::new(), theirs, session, identity: None };
     let services = Arc::new(Services { skeletons, ..Services::empty() });
     let (connection, driver) = Driver::new(handshake, services, Arc::new(Running::default()), "peer".into());
     (Arc::new(connection), Task::new(driver))
