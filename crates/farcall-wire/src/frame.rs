@@ -231,8 +231,14 @@ fn unknown_kind(kind: u8) -> Violation {
 /// What is only announced, not sent, gets a mebibyte; then the room doubles with what has come.
 #[inline]
 pub fn read_room(buf: &BytesMut, max: usize) -> usize {
+    rest_of_frame(buf, max).max(READ_CHUNK)
+}
+
+/// Room for the rest of the frame that is announced at the beginning of `buf`, with the same trust; 0 if none is.
+#[inline]
+pub fn rest_of_frame(buf: &BytesMut, max: usize) -> usize {
     let announced = buf.first_chunk::<4>().map_or(0, |l| (u32::from_le_bytes(*l) as usize).min(max).saturating_add(HEADER));
-    announced.saturating_sub(buf.len()).min(READ_TRUST.max(buf.len())).max(READ_CHUNK)
+    announced.saturating_sub(buf.len()).min(READ_TRUST.max(buf.len()))
 }
 
 /// What the first bytes of a link say.

@@ -23,7 +23,8 @@ mod table;
 pub use differences::{Differences, Readings, Replies, Settled};
 pub use failure::Failure;
 pub use frame::{
-    FRAGMENT, Frame, HEADER, Header, Kind, PREFACE, PREFACE_LEN, Preface, VERSION, Violation, WHOLE, flags, get_frame, read_room, status,
+    FRAGMENT, Frame, HEADER, Header, Kind, PREFACE, PREFACE_LEN, Preface, VERSION, Violation, WHOLE, flags, get_frame, read_room,
+    rest_of_frame, status,
 };
 pub use hello::{Hello, PeerLimits, SessionId, features};
 pub use inbound::{Difference, HeldRows, Inbound, Request, begin_reply, end_reply, reply_failure};
