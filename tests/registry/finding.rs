@@ -1,14 +1,15 @@
 //! Found, lost, withdrawn, unfit: what a client does with the instances of its service.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use farcall::prelude::*;
 use farcall::registry::{Memory, Registration};
-use farcall_tests::{PayError, PaymentClient, Receipt, order};
+use farcall_tests::{PayError, PaymentClient, Receipt, Till, order};
 
 use crate::faulty::{Fault, Faulty};
-use crate::support::{find, payment, provide, provide_as, run, serving, until};
+use crate::support::{find, payment, provide, provide_as, quick, run, serving, until};
 
 #[test]
 fn a_client_finds_a_server_by_the_name_of_its_service() {
@@ -61,6 +62,42 @@ fn a_server_that_drains_loses_no_call_of_clients_that_have_another() {
         }
         assert!(till.paid.load(Ordering::SeqCst) > 0, "the last server is found, too");
         drop(third);
+    });
+}
+
+/// Start, ready, register: who asks not to be called is found by nobody.
+#[test]
+fn a_server_that_warms_up_is_found_when_it_is_ready() {
+    run(async {
+        let registry = Memory::new();
+        let registration = Registration::at(&registry).guard(quick());
+        let status = registration.status();
+        let till = Arc::new(Till::default());
+        let server = serving(&till).unready().register(registration).listen("tcp://127.0.0.1:0").await.unwrap();
+        assert!(status.borrow().is_empty(), "it has begun to register");
+        let nobody = find(&registry).await.map(drop).unwrap_err();
+        assert!(nobody.message().contains("no provider is registered"), "{nobody}");
+        server.readiness().set(true);
+        until("it is registered", || status.borrow().iter().any(|s| s.held)).await;
+        find(&registry).await.unwrap().pay(order(1, 1)).await.unwrap();
+        server.drain(Duration::from_secs(5)).await.unwrap();
+        assert!(find(&registry).await.is_err(), "it was withdrawn");
+    });
+}
+
+/// One that is ended before it ever was ready was never registered, and does not register afterwards.
+#[test]
+fn a_server_that_ends_while_it_warms_up_was_never_found() {
+    run(async {
+        let registry = Memory::new();
+        let registration = Registration::at(&registry).guard(quick());
+        let status = registration.status();
+        let server = serving(&Arc::default()).unready().register(registration).listen("tcp://127.0.0.1:0").await.unwrap();
+        let readiness = server.readiness();
+        server.drain(Duration::from_secs(5)).await.unwrap();
+        readiness.set(true);
+        assert!(find(&registry).await.is_err());
+        assert!(status.borrow().is_empty());
     });
 }
 

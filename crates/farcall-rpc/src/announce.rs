@@ -9,8 +9,9 @@ use crate::method::BoxFuture;
 /// The order of a server's life is: it listens and answers, it is announced; it is withdrawn, callers are told to go elsewhere, what
 /// runs ends.
 pub trait Announce: Send + Sync + 'static {
-    /// The server listens on these addresses and answers calls of these services. An error ends it again, and is what
-    /// [`listen`](crate::ServerBuilder::listen) returns.
+    /// The server listens on these addresses, answers calls of these services and is ready for them. An error ends it again, and is
+    /// what [`listen`](crate::ServerBuilder::listen) returns; of a server that [became](crate::ServerBuilder::unready) ready later it
+    /// is not.
     fn ready<'a>(&'a self, addresses: &'a [Address], services: &'a [&'a ServiceDescriptor]) -> BoxFuture<'a, Result<(), RpcError>>;
 
     /// It is about to go. The server answers until this returns, and then until its callers have left; but it waits no longer than

@@ -91,6 +91,12 @@ impl Readiness {
         self.0.borrow().is_ready(service)
     }
 
+    /// Waits until the server as a whole is; false if it never will be.
+    pub(crate) async fn until_ready(&self) -> bool {
+        let mut told = self.0.subscribe();
+        told.wait_for(|book| book.draining || book.is_ready("") == Some(true)).await.is_ok_and(|book| !book.draining)
+    }
+
     pub(crate) fn drain(&self) {
         self.0.send_modify(|book| book.draining = true);
     }

@@ -1,6 +1,7 @@
 //! Listens, tells protocols apart by their first bytes, and runs a driver per connection.
 
 mod admission;
+mod announced;
 mod signals;
 mod threads;
 mod trust;
@@ -12,7 +13,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use farcall_core::{Address, Code, Limits, RpcError, ServiceDescriptor};
+use farcall_core::{Address, Code, Limits, RpcError};
 #[cfg(feature = "tls")]
 use farcall_transport::TlsServer;
 use farcall_transport::{Accepted, Io, Listener, Security, Unopened};
@@ -22,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub(crate) use self::admission::HalfOpen;
 use self::admission::{Hosts, Seat};
+use self::announced::Announced;
 pub use self::signals::StopSignals;
 use self::threads::Threads;
 use crate::admission::Admission;
@@ -89,7 +91,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Tells `announce` when the server is ready and when it is to go.
+    /// Tells `announce` when the server is ready and when it is to go: at once, or when it [becomes](ServerBuilder::unready) so.
     pub fn announce(mut self, announce: impl Announce) -> Self {
         self.announced.push(Box::new(announce));
         self
@@ -166,7 +168,8 @@ impl ServerBuilder {
     }
 
     /// Starts as not ready, until [`Readiness::set`] says otherwise: a server that must warm up first. It listens and
-    /// answers all the same; `farcall.Health` and `/readyz` say so. Default: ready once it listens.
+    /// answers all the same; `farcall.Health` and `/readyz` say so, and it is registered nowhere before it is ready. Default: ready
+    /// once it listens.
     pub fn unready(mut self) -> Self {
         self.unready = true;
         self
@@ -269,9 +272,8 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
             drop(alive);
         });
     }
-    let server = Server { core, addresses, announced };
-    server.announce(&services).await?;
-    Ok(server)
+    let announced = Announced::start(announced, &addresses, &services, &core.readiness).await?;
+    Ok(Server { core, addresses, announced })
 }
 
 /// What is demanded of those who come, and which protocols they may ask for.
@@ -313,7 +315,7 @@ async fn over(mut stop: watch::Receiver<Stop>, mut live: watch::Receiver<usize>,
 pub struct Server {
     core: Arc<Core>,
     addresses: Vec<Address>,
-    announced: Vec<Box<dyn Announce>>,
+    announced: Announced,
 }
 
 impl Server {
@@ -368,25 +370,9 @@ impl Server {
         self.core.farcall.count()
     }
 
-    /// Tells those who are to be told that it is ready. It is: what is built in is no news to anybody.
-    async fn announce(&self, services: &Services) -> Result<(), RpcError> {
-        let own = |d: &&ServiceDescriptor| !d.name.starts_with("farcall.");
-        let descriptors: Vec<&ServiceDescriptor> = services.skeletons.iter().map(|s| s.descriptor()).filter(own).collect();
-        for announce in &self.announced {
-            announce.ready(&self.addresses, &descriptors).await?;
-        }
-        Ok(())
-    }
-
-    /// Withdraws the announcements, all at once, and waits for that no longer than this.
+    /// Withdraws what announced it, and waits until its callers have left: for the one no longer than this, for the other half of it.
     async fn leave(&self, patience: Duration) {
-        let mut leaving: Vec<_> = self.announced.iter().map(|announce| announce.leaving()).collect();
-        let all = poll_fn(|cx| {
-            leaving.retain_mut(|one| one.as_mut().poll(cx).is_pending());
-            if leaving.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-        });
-        // One that hangs must not keep the server from ending well.
-        let _ = tokio::time::timeout(patience, all).await;
+        self.announced.withdraw(patience).await;
         // Whoever found us by what is withdrawn now hears of it and leaves; calls that come meanwhile are answered.
         let since = tokio::time::Instant::now();
         while !self.announced.is_empty() && self.connections() > 0 && since.elapsed() < patience / 2 {
