@@ -293,6 +293,29 @@ fn a_node_with_a_folder_serves_at_once_what_it_knew() {
     });
 }
 
+/// Who comes while a node says goodbye is sent away: a stream that began then would never end, and the node with it.
+#[test]
+fn a_node_that_stops_takes_nobody_any_more() {
+    use farcall_registry::embedded::api::{Hello, Interest, RegistrarClient};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stopping = async {
+        // It says goodbye, then saves what it has, then drains: meanwhile it answers.
+        let folder = Folder::new("stop");
+        let node = Embedded::builder().limits(quick()).folder(&folder.0).listen("tcp://127.0.0.1:0").await.unwrap();
+        let _held = nodes(&[&node]).publish(entry("pay", 1)).await.unwrap();
+        let client = RegistrarClient::connect(node.address()).await.unwrap();
+        let interest = Interest { namespace: String::new(), service: service("pay"), known: None };
+        client.list(interest.clone()).await.unwrap();
+        // On their way, and not read yet when the node begins to stop.
+        let who = Consumer { application: "test".into(), host: String::new() };
+        let opening = client.open(Hello { namespace: String::new(), who, own: Vec::new() }).send();
+        let subscribing = client.subscribe(interest, None).send();
+        node.stop(Duration::from_secs(5)).await.unwrap();
+        assert!(opening.await.is_err() && subscribing.await.is_err());
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, stopping).await }).unwrap();
+}
+
 #[test]
 fn only_who_may_registers() {
     run(async {

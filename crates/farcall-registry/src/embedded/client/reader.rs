@@ -17,6 +17,9 @@ use crate::embedded::packed::unreadable;
 use crate::entry::ServiceKey;
 use crate::registry::{BoxFuture, Consumer, Listing, Update, Updates};
 
+/// The first pause is as long as the one after so many failures: up to 0.8 s.
+const CROWD: u32 = 2;
+
 fn decode(bytes: &Bytes) -> Result<Push, RpcError> {
     frame_bytes::with_frame(bytes, || compact::decode(bytes)).map_err(|e| unreadable("a listing", e))
 }
@@ -110,10 +113,11 @@ impl Reader {
         }
     }
 
-    /// No stream for a while: all readers of a node lose it at the same moment, and are not to come back in one.
+    /// No stream for a while: all readers of a node lose it at the same moment, and are not to come back in one. They are many, and
+    /// none is in a hurry: its list stays as it is.
     fn pause(&mut self) {
         self.stream = None;
-        self.again = Some(Instant::now() + share(window(self.failures)));
+        self.again = Some(Instant::now() + share(window(self.failures.saturating_add(CROWD))));
         self.failures = self.failures.saturating_add(1);
     }
 

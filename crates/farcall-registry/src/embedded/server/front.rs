@@ -45,8 +45,8 @@ impl Registrar for Front {
         let session = random();
         let (sender, notices) = mpsc::channel(NOTICES);
         let opened = self.0.on(|state, now| state.open(now, session, owner, &hello))?;
-        self.0.lock().sessions.insert(session, sender);
         let mut lasting = OpenSession { node: Arc::clone(&self.0), session, notices };
+        self.0.lock().enter(session, sender)?;
         Ok(Streaming::produce(|out| async move {
             out.send(Notice::Opened(opened)).await?;
             while let Some(notice) = lasting.notices.recv().await {
@@ -96,7 +96,10 @@ impl Registrar for Front {
     async fn subscribe(&self, interest: Interest, consumer: Option<Consumer>) -> Reply<Streaming<Bytes>> {
         self.may(Action::Read, &interest.namespace, &interest.service)?;
         let (topic, reader) = self.0.on(|state, _| state.subscribe(&interest, consumer))?;
-        let bell = self.0.lock().bells.entry(topic).or_default().subscribe();
+        let bell = {
+            let mut shared = self.0.lock();
+            shared.bell(topic).inspect_err(|_| shared.state.unsubscribe(topic, reader))?
+        };
         let mut reading = Reading { node: Arc::clone(&self.0), topic, reader, bell, at: interest.known, first: true };
         Ok(Streaming::produce(|out| async move {
             while let Some(push) = reading.next().await? {

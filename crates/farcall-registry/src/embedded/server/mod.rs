@@ -50,6 +50,8 @@ struct Shared {
     /// Of each topic that has readers: rung when there is something to read.
     bells: HashMap<u64, watch::Sender<()>>,
     sessions: HashMap<u64, mpsc::Sender<Notice>>,
+    /// The node stops: whoever comes still would hold it up, and is sent elsewhere.
+    leaving: bool,
 }
 
 impl Node {
@@ -57,7 +59,7 @@ impl Node {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
         let state = State::new(limits.clone(), random(), random(), Instant::now(), wall_ms, peers);
-        let shared = Shared { state, bells: HashMap::new(), sessions: HashMap::new() };
+        let shared = Shared { state, bells: HashMap::new(), sessions: HashMap::new(), leaving: false };
         let node = Node {
             shared: Mutex::new(shared),
             wound: Notify::new(),
@@ -166,6 +168,25 @@ impl Node {
 }
 
 impl Shared {
+    /// What rings when there is something to read of a topic; an error once the node stops.
+    fn bell(&mut self, topic: u64) -> Result<watch::Receiver<()>, RpcError> {
+        self.stays()?;
+        Ok(self.bells.entry(topic).or_default().subscribe())
+    }
+
+    fn enter(&mut self, session: u64, to: mpsc::Sender<Notice>) -> Result<(), RpcError> {
+        self.stays()?;
+        self.sessions.insert(session, to);
+        Ok(())
+    }
+
+    fn stays(&self) -> Result<(), RpcError> {
+        match self.leaving {
+            true => Err(RpcError::not_executed(Code::Unavailable, "the registry node stops")),
+            false => Ok(()),
+        }
+    }
+
     fn carry_out(&mut self) {
         let effects = self.state.effects();
         for topic in effects.woken {
@@ -346,6 +367,7 @@ impl Embedded {
 
     fn say_goodbye(&self) {
         let mut shared = self.node.lock();
+        shared.leaving = true;
         let leaving = Notice::Leaving { spread_ms: u32::try_from(self.node.limits.spread.as_millis()).unwrap_or(u32::MAX) };
         for (_, session) in shared.sessions.drain() {
             let _ = session.try_send(leaving.clone());
