@@ -35,6 +35,10 @@ fn conduct(name: &str, short: bool) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     for drill in chosen {
         println!("{}: {}", drill.name, drill.shows);
+        if let Err(why) = (drill.can_run)() {
+            println!("  skipped: {why}");
+            continue;
+        }
         let mut stage = Stage { cast: Cast::new()?, short };
         runtime.block_on((drill.run)(&mut stage)).map_err(|e| format!("{}: {e}", drill.name))?;
     }

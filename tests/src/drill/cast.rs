@@ -62,12 +62,18 @@ pub struct Member {
 struct Said {
     /// The last line of each kind, how many of that kind there were, and when it was said.
     lines: Mutex<BTreeMap<String, (String, u64, Instant)>>,
+    /// The fewest instances in a list since that was last asked.
+    fewest: Mutex<Option<usize>>,
     news: Condvar,
 }
 
 impl Said {
     fn hear(&self, line: &str) {
         let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if kind == "list" {
+            let (mut fewest, n) = (self.fewest.lock().unwrap_or_else(PoisonError::into_inner), listed(rest).len());
+            *fewest = Some(fewest.map_or(n, |fewest| fewest.min(n)));
+        }
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let count = lines.get(kind).map_or(0, |(_, count, _)| *count);
         lines.insert(kind.to_owned(), (rest.to_owned(), count + 1, Instant::now()));
@@ -122,17 +128,17 @@ impl Cast {
 
     /// Starts this program in a role and waits until it is ready.
     pub fn start(&mut self, role: &'static str, args: &[&str]) -> Result<Member, String> {
-        let exe = std::env::current_exe().map_err(|e| e.to_string())?;
-        self.start_through(&[], &exe, role, args)
+        self.start_through(&[], role, args)
     }
 
     /// As [`start`](Cast::start), behind a command that runs it: `["ip", "netns", "exec", "a"]`.
-    pub fn start_through(&mut self, through: &[&str], exe: &std::path::Path, role: &'static str, args: &[&str]) -> Result<Member, String> {
+    pub fn start_through(&mut self, through: &[&str], role: &'static str, args: &[&str]) -> Result<Member, String> {
+        let exe = std::env::current_exe().map_err(|e| e.to_string())?;
         let mut command = match through {
-            [] => Command::new(exe),
+            [] => Command::new(&exe),
             [program, rest @ ..] => {
                 let mut command = Command::new(program);
-                command.args(rest).arg(exe);
+                command.args(rest).arg(&exe);
                 command
             }
         };
@@ -174,8 +180,8 @@ impl Member {
         let _ = self.child.wait();
     }
 
-    /// Sends a signal: `-TERM`, `-STOP`, `-CONT`.
-    pub fn signal(&self, signal: &str) -> Result<(), String> {
+    /// Sends a signal: `-TERM`.
+    fn signal(&self, signal: &str) -> Result<(), String> {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         match sent {
             Ok(status) if status.success() => Ok(()),
@@ -203,10 +209,9 @@ impl Member {
 
     /// Its books now.
     pub fn report(&mut self) -> Result<Report, String> {
-        let before = self.said.lines.lock().unwrap_or_else(PoisonError::into_inner).get("report").map_or(0, |(_, count, _)| *count);
+        let before = self.heard("report");
         self.tell("report\n")?;
-        let (line, _) =
-            self.said.wait("report", PATIENCE, |_, count| count > before).ok_or_else(|| format!("{} gives no report", self.role))?;
+        let line = self.line("report", before + 1, PATIENCE)?;
         let mut words = line.splitn(5, ' ');
         let mut number = || words.next().and_then(|n| n.parse().ok()).unwrap_or_default();
         let (ok, not_executed, maybe, gap_ms) = (number(), number(), number(), number());
@@ -220,6 +225,22 @@ impl Member {
         let took = at.saturating_duration_since(since);
         println!("  after {:>6} ms: {what}", took.as_millis());
         Ok(took)
+    }
+
+    /// How many lines of a kind it has said: `checked`, `unready`.
+    pub fn heard(&self, kind: &str) -> u64 {
+        self.said.lines.lock().unwrap_or_else(PoisonError::into_inner).get(kind).map_or(0, |(_, count, _)| *count)
+    }
+
+    /// The last line of a kind, waiting for `count` of them.
+    pub fn line(&self, kind: &str, count: u64, time: Duration) -> Result<String, String> {
+        let said = self.said.wait(kind, time, |_, said| said >= count);
+        said.map(|(line, _)| line).ok_or_else(|| format!("{} said {kind:?} fewer than {count} times within {time:?}", self.role))
+    }
+
+    /// Of a consumer: the fewest instances that it listed since this was last asked; none if its list did not change.
+    pub fn fewest(&self) -> Option<usize> {
+        self.said.fewest.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Of a consumer: its list now.

@@ -1,20 +1,23 @@
-//! What the processes of a drill do: provider, consumer, registry.
+//! What the processes of a drill do: provider, consumer, registry, a crowd of registry clients.
 //!
 //! Each says `ready ADDRESS` on its stdout when it is, answers `report` on its stdin with its books, and ends when its stdin does. A
 //! provider ends gracefully on SIGTERM.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use farcall::auth::{Authenticator, Identity, Shown};
+use farcall::health::{HealthClient, Serving};
 use farcall::prelude::*;
 use farcall::registry::embedded::{Embedded, RegistryLimits};
-use farcall::registry::{Directory, Registration, ToStderr};
+use farcall::registry::{BoxFuture, Directory, Registration, ToStderr};
 use farcall::{Limits, StopSignals};
 
+use super::crowd;
 use crate::{PaymentClient, PaymentServer, Till, order};
 
 /// `--name value`
@@ -29,7 +32,8 @@ pub fn run(role: &str, args: &[String]) -> Result<(), String> {
             "provider" => provider(&args).await,
             "consumer" => consumer(&args).await,
             "registry" => registry(&args).await,
-            other => Err(format!("there is no role {other:?}: provider, consumer or registry, please")),
+            "crowd" => crowd::run(number(&args, "--providers", 0), number(&args, "--subscribers", 0), text(&args, "--node", "")).await,
+            other => Err(format!("there is no role {other:?}: provider, consumer, registry or crowd, please")),
         }
     });
     runtime.shutdown_background();
@@ -45,7 +49,7 @@ fn number(args: &Args, name: &str, default: u64) -> u64 {
 }
 
 /// Answers each `report` on stdin; returns when stdin ends.
-async fn until_stdin_ends(report: impl Fn() -> String + Send + 'static) {
+pub(super) async fn until_stdin_ends(report: impl Fn() -> String + Send + 'static) {
     let (ended, told) = tokio::sync::oneshot::channel::<()>();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -65,9 +69,17 @@ async fn provider(args: &Args) -> Result<(), String> {
     if let Some(address) = args.get("--advertise") {
         registration = registration.advertise(address);
     }
-    let server = Server::builder().serve(PaymentServer::shared(Arc::clone(&till))).register(registration);
+    let mut server = Server::builder().serve(PaymentServer::shared(Arc::clone(&till))).register(registration).allow_anonymous();
+    let warm_up = args.get("--warm-ms").map(|_| Duration::from_millis(number(args, "--warm-ms", 0)));
+    if warm_up.is_some() {
+        server = server.unready();
+    }
     let server = server.listen(text(args, "--listen", "tcp://127.0.0.1:0")).await.map_err(|e| e.to_string())?;
     println!("ready {}", server.address());
+    if let Some(time) = warm_up {
+        tokio::time::sleep(time).await;
+        server.readiness().set(true);
+    }
     let books = move || format!("{} 0 0 0 -", till.paid.load(Ordering::SeqCst));
     tokio::spawn(async move {
         until_stdin_ends(books).await;
@@ -124,6 +136,9 @@ async fn consumer(args: &Args) -> Result<(), String> {
         .watch(Arc::new(ToStderr))
         .limits(Limits { heartbeat: Some(heartbeat), ..Limits::default() });
     let (client, directory) = discovering.with_directory().await.map_err(|e| e.to_string())?;
+    if args.contains_key("--check") {
+        tokio::spawn(check_new(directory.clone()));
+    }
     tokio::spawn(say_list(directory));
     println!("ready -");
     let books = Arc::new(Books::default());
@@ -165,9 +180,62 @@ async fn say_list(directory: Directory) {
     }
 }
 
+/// Asks every instance that is new in the list, at once and directly, whether it is ready: nobody is to be listed who is not.
+async fn check_new(directory: Directory) {
+    let (mut seen, mut known) = (directory.watch(), BTreeSet::new());
+    loop {
+        seen.borrow_and_update();
+        for instance in directory.instances().iter() {
+            let address = instance.entry.addresses.first().map(|a| a.address.clone()).unwrap_or_default();
+            if known.insert((instance.entry.instance, instance.entry.incarnation)) {
+                tokio::spawn(async move {
+                    let answer = async { HealthClient::connect(&address).await?.check(String::new()).await };
+                    match answer.await {
+                        Ok(Serving::Ready) => println!("checked {address}"),
+                        other => println!("unready {address} {other:?}"),
+                    }
+                });
+            }
+        }
+        if seen.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// When connections came, as the node's doorkeeper, who lets everybody in.
+#[derive(Default)]
+struct Came(Mutex<Vec<Instant>>);
+
+/// The time of which the busiest is told.
+const WINDOW: Duration = Duration::from_millis(100);
+
+impl Authenticator for Came {
+    fn authenticate<'a>(&'a self, _: Shown<'a>) -> BoxFuture<'a, Result<Option<Identity>, RpcError>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn asks_for(&self) -> String {
+        "nothing".into()
+    }
+}
+
+impl Came {
+    /// How many, and the most within any tenth of a second.
+    fn show(&self) -> String {
+        let came = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = |(n, at): (usize, &Instant)| came[n..].partition_point(|later| later.duration_since(*at) < WINDOW);
+        format!("{} {} 0 0 -", came.len(), came.iter().enumerate().map(within).max().unwrap_or_default())
+    }
+}
+
 async fn registry(args: &Args) -> Result<(), String> {
+    let mut signals = StopSignals::new().map_err(|e| e.to_string())?;
+    let came = Arc::new(Came::default());
     let lease = Duration::from_millis(number(args, "--lease-ms", 15_000));
     let mut builder = Embedded::builder().limits(RegistryLimits { lease, ..RegistryLimits::default() });
+    builder = builder.authenticate(Arc::clone(&came)).allow_anonymous();
     for peer in text(args, "--peers", "").split(',').filter(|peer| !peer.is_empty()) {
         builder = builder.peer(peer);
     }
@@ -176,6 +244,10 @@ async fn registry(args: &Args) -> Result<(), String> {
     }
     let node = builder.listen(text(args, "--listen", "tcp://127.0.0.1:0")).await.map_err(|e| e.to_string())?;
     println!("ready {}", node.address());
-    until_stdin_ends(|| "0 0 0 0 -".to_owned()).await;
-    Ok(())
+    tokio::spawn(async move {
+        until_stdin_ends(move || came.show()).await;
+        std::process::exit(0);
+    });
+    signals.next().await;
+    node.stop(Duration::from_secs(5)).await.map_err(|e| e.to_string())
 }
