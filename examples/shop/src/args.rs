@@ -6,32 +6,33 @@ use std::str::FromStr;
 use farcall::Address;
 
 use crate::demo::{self, Sabotage};
+use crate::order::{self, Version};
 use crate::process::Home;
-use crate::{customer, order, payment, warehouse};
+use crate::{customer, journal, payment, registry};
 
 /// What is printed when the command line is wrong, or on `--help`.
 pub(crate) const USAGE: &str = "\
 usage: shop demo [--once] [--orders N] [--seed S]
-       shop payment   [--listen ADDR]
-       shop warehouse [--listen ADDR] [--stock N]
-       shop order     [--listen ADDR] [--payment ADDR] [--till ADDR] [--warehouse ADDR]
-       shop customer  [--listen ADDR] [--order ADDR] [--orders N] [--seed S]
        shop registry  [--listen ADDR]
+       shop journal   --registry URL [--listen ADDR] [--stock N] [--file PATH]
+       shop payment   --registry URL [--listen ADDR] [--advertise ADDR]
+       shop warehouse --registry URL [--listen ADDR]
+       shop order     --registry URL [--listen ADDR] [--version 1|2]
+       shop customer  --registry URL [--listen ADDR] [--version 1|2] [--seed S]
 
-demo starts the five others and compares their books: exit 0 if they agree, 1 if not.
-With --once it ends then; without, it stays up until Ctrl-C.
+demo starts the others, two of most, kills and restarts some of them while orders run, and compares
+their books: exit 0 if they agree, 1 if not. With --once it ends then; without, it stays up until Ctrl-C.
 
-  --orders N   orders to place, 1 to 100000 (3000)
-  --seed S     which orders (1)
-  --stock N    pieces of each item at the start, more or less (1000)
-  --till ADDR  where money is moved, if not straight at payment; demo puts a bad wire there
-  --listen, --payment, --till, --warehouse, --order
-               tcp://HOST:PORT or unix:/PATH; listening is on tcp://127.0.0.1:0, a free port,
-               unless said otherwise
-  --registry URL
-               register there, and find by name those whose address is not given
+  --orders N        orders to place, 1 to 100000 (3000)
+  --seed S          which orders (1)
+  --registry URL    where to register, and to find the others by name
+  --listen ADDR     tcp://HOST:PORT or unix:/PATH (tcp://127.0.0.1:0, a free port)
+  --advertise ADDR  the address to register, if others reach it under another
+  --version N       which version of Order is served, or spoken (1)
+  --stock N         pieces of each item at the start, more or less (1000)
+  --file PATH       where the journal writes (nowhere)
 Each service prints `ready ADDR` and ends on Ctrl-C or SIGTERM; with --until-stdin-closes also when
-its stdin does.";
+its stdin does. Customers buy when they are told to: farcall call ADDR Customer.buy '{\"first\": 1, \"count\": 10}'";
 
 /// The most orders of a demo. The ledgers travel whole, and 100 000 lines of them fit well into
 /// farcall's default limit of 16 MiB.
@@ -42,11 +43,12 @@ const MOST_ORDERS: u64 = 100_000;
 pub(crate) enum Command {
     Help,
     Demo(demo::Options),
+    Registry(registry::Options),
+    Journal(journal::Options),
     Payment(payment::Options),
-    Warehouse(warehouse::Options),
+    Warehouse(Home),
     Order(order::Options),
     Customer(customer::Options),
-    Registry(Home),
 }
 
 /// Parses the arguments after the program's name.
@@ -59,14 +61,19 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, Strin
     }
     let command = match name.as_str() {
         "demo" => Command::Demo(demo(&mut words)?),
-        "payment" => Command::Payment(payment::Options { home: home(&mut words)?, crash_after: words.parsed("--crash-after")? }),
-        "warehouse" => Command::Warehouse(warehouse::Options { home: home(&mut words)?, stock: words.parsed("--stock")?.unwrap_or(1000) }),
-        "registry" => Command::Registry(home(&mut words)?),
-        "order" => Command::Order(order(&mut words)?),
+        "registry" => {
+            Command::Registry(registry::Options { listen: listen(&mut words)?, until_stdin_closes: words.flag("--until-stdin-closes") })
+        }
+        "journal" => Command::Journal(journal(&mut words)?),
+        "payment" => Command::Payment(payment::Options { home: home(&mut words)?, crash_at: words.parsed("--crash-at")? }),
+        "warehouse" => Command::Warehouse(home(&mut words)?),
+        "order" => {
+            let (home, version) = (home(&mut words)?, version(&mut words)?);
+            Command::Order(order::Options { home, version, without_keys: words.flag("--without-keys") })
+        }
         "customer" => {
-            let home = home(&mut words)?;
-            let order = words.address_unless_named("--order", &home)?;
-            Command::Customer(customer::Options { home, order, orders: orders(&mut words)?, seed: words.parsed("--seed")?.unwrap_or(1) })
+            let (home, version) = (home(&mut words)?, version(&mut words)?);
+            Command::Customer(customer::Options { home, version, seed: words.parsed("--seed")?.unwrap_or(1) })
         }
         other => return Err(format!("there is no command {other:?}")),
     };
@@ -74,32 +81,38 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, Strin
     Ok(command)
 }
 
-/// `--crash-payment-after N` and `--sabotage WHAT` are for tests, so the usage does not show them.
+/// `--crash-payment-at CENTS` and `--sabotage WHAT` are for tests, so the usage does not show them.
 fn demo(words: &mut Words) -> Result<demo::Options, String> {
     Ok(demo::Options {
         once: words.flag("--once"),
         orders: orders(words)?,
         seed: words.parsed("--seed")?.unwrap_or(1),
-        crash_payment_after: words.parsed("--crash-payment-after")?,
+        crash_payment_at: words.parsed("--crash-payment-at")?,
         sabotage: words.parsed::<Sabotage>("--sabotage")?,
     })
 }
 
-fn order(words: &mut Words) -> Result<order::Options, String> {
-    let home = home(words)?;
-    Ok(order::Options {
-        payment: words.address_unless_named("--payment", &home)?,
-        till: words.address("--till")?,
-        without_keys: words.flag("--without-keys"),
-        warehouse: words.address_unless_named("--warehouse", &home)?,
-        home,
+fn journal(words: &mut Words) -> Result<journal::Options, String> {
+    Ok(journal::Options {
+        home: home(words)?,
+        stock: words.parsed("--stock")?.unwrap_or(1000),
+        file: words.parsed("--file")?,
+        forgetful: words.flag("--forgetful"),
     })
 }
 
+fn version(words: &mut Words) -> Result<Version, String> {
+    Ok(words.parsed("--version")?.unwrap_or(Version::One))
+}
+
+fn listen(words: &mut Words) -> Result<String, String> {
+    Ok(words.address("--listen")?.unwrap_or_else(|| "tcp://127.0.0.1:0".to_owned()))
+}
+
 fn home(words: &mut Words) -> Result<Home, String> {
-    let listen = words.address("--listen")?.unwrap_or_else(|| "tcp://127.0.0.1:0".to_owned());
-    let registry = words.parsed("--registry")?;
-    Ok(Home { listen, registry, until_stdin_closes: words.flag("--until-stdin-closes") })
+    let (listen, advertise) = (listen(words)?, words.address("--advertise")?);
+    let registry = words.parsed("--registry")?.ok_or("--registry URL is missing")?;
+    Ok(Home { listen, advertise, registry, until_stdin_closes: words.flag("--until-stdin-closes") })
 }
 
 fn orders(words: &mut Words) -> Result<u64, String> {
@@ -110,7 +123,7 @@ fn orders(words: &mut Words) -> Result<u64, String> {
 }
 
 /// Options that take no value.
-const FLAGS: [&str; 4] = ["--once", "--help", "--until-stdin-closes", "--without-keys"];
+const FLAGS: [&str; 5] = ["--once", "--help", "--until-stdin-closes", "--without-keys", "--forgetful"];
 
 /// Options by name, taken out as they are read.
 struct Words(BTreeMap<String, String>);
@@ -150,14 +163,6 @@ impl Words {
         }
     }
 
-    /// An address; none if there is a registry to ask.
-    fn address_unless_named(&mut self, name: &str, home: &Home) -> Result<Option<String>, String> {
-        match self.address(name)? {
-            None if home.registry.is_none() => Err(format!("{name} ADDR is missing, or --registry URL")),
-            address => Ok(address),
-        }
-    }
-
     fn nothing_left(&self, command: &str) -> Result<(), String> {
         match self.0.keys().next() {
             None => Ok(()),
@@ -176,14 +181,22 @@ mod tests {
 
     #[test]
     fn commands_and_their_defaults() {
-        let home = |listen: &str| Home { listen: listen.to_owned(), registry: None, until_stdin_closes: false };
-        let demo = demo::Options { once: false, orders: 3000, seed: 1, crash_payment_after: None, sabotage: None };
+        let home = |listen: &str| Home {
+            listen: listen.to_owned(),
+            advertise: None,
+            registry: "static:mem:x".to_owned(),
+            until_stdin_closes: false,
+        };
+        let demo = demo::Options { once: false, orders: 3000, seed: 1, crash_payment_at: None, sabotage: None };
         let check = |line: &str, expected: Command| assert_eq!(parsed(line), Ok(expected), "{line}");
         check("demo", Command::Demo(demo.clone()));
         check("demo --seed 9 --once --orders 600", Command::Demo(demo::Options { once: true, orders: 600, seed: 9, ..demo.clone() }));
         check("demo --sabotage stock", Command::Demo(demo::Options { sabotage: Some(Sabotage::Stock), ..demo }));
-        check("payment", Command::Payment(payment::Options { home: home("tcp://127.0.0.1:0"), crash_after: None }));
-        check("warehouse --listen unix:/run/w", Command::Warehouse(warehouse::Options { home: home("unix:/run/w"), stock: 1000 }));
+        let free = "tcp://127.0.0.1:0";
+        check("payment --registry static:mem:x", Command::Payment(payment::Options { home: home(free), crash_at: None }));
+        check("warehouse --listen unix:/run/w --registry static:mem:x", Command::Warehouse(home("unix:/run/w")));
+        let second = order::Options { home: home(free), version: Version::Two, without_keys: false };
+        check("order --version 2 --registry static:mem:x", Command::Order(second));
         check("customer --help", Command::Help);
     }
 
@@ -198,9 +211,10 @@ mod tests {
             ("demo --orders many", "--orders \"many\": invalid digit"),
             ("demo --once --once", "--once is given twice"),
             ("demo --stock 3", "demo has no option --stock"),
-            ("demo --sabotage luck", "--sabotage \"luck\": money, stock, calls or keys"),
-            ("order --payment tcp://h:1", "--warehouse ADDR is missing, or --registry URL"),
-            ("customer --order localhost:80", "did you mean \"tcp://localhost:80\"?"),
+            ("demo --sabotage luck", "--sabotage \"luck\": money, stock, calls, keys, journal or cache"),
+            ("order --listen tcp://h:1", "--registry URL is missing"),
+            ("customer --version 3 --registry x", "--version \"3\": 1 or 2, please"),
+            ("warehouse --listen localhost:80", "did you mean \"tcp://localhost:80\"?"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(expected), "{line}: {error}");

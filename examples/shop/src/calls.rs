@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use farcall::{Call, Certainty, Ended, Method, Observer, Outcome, Side};
 
-use crate::api::{CallCount, RunCount};
+use crate::api::{CallBook, CallCount, RunCount};
 
-/// The counts of one link's caller or of one provider.
+/// The counts of one process.
 #[derive(Default)]
 pub(crate) struct CallCounts {
     made: Mutex<BTreeMap<String, CallCount>>,
@@ -30,14 +30,9 @@ impl CallCounts {
         call
     }
 
-    /// Calls made, by method.
-    pub(crate) fn calls(&self) -> Vec<CallCount> {
-        lock(&self.made).values().cloned().collect()
-    }
-
-    /// Handlers that ran, by method.
-    pub(crate) fn runs(&self) -> Vec<RunCount> {
-        lock(&self.ran).values().cloned().collect()
+    /// What was counted so far.
+    pub(crate) fn book(&self) -> CallBook {
+        CallBook { calls: lock(&self.made).values().cloned().collect(), runs: lock(&self.ran).values().cloned().collect() }
     }
 
     fn made(&self, method: String, edit: impl FnOnce(&mut CallCount)) {

@@ -3,13 +3,24 @@
 //! Which of two customers gets the last lamp is still a race between processes: the ledger holds
 //! for every outcome of it.
 
-use crate::api::Order;
 use crate::wares::WARES;
+
+/// What a customer wants, in no version's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Want {
+    pub(crate) id: u64,
+    pub(crate) card: String,
+    pub(crate) item: u16,
+    pub(crate) pieces: u32,
+    pub(crate) gift: Option<String>,
+}
 
 /// One card in this many is declined.
 const DECLINED_ONE_IN: u64 = 12;
 /// The most pieces in one order.
 const MOST_PIECES: u64 = 3;
+/// One order in this many is a gift.
+const GIFT_ONE_IN: u64 = 3;
 
 /// splitmix64 (Steele, Lea, Flood 2014): eight lines, no crate, good enough to pick from a catalogue.
 pub(crate) struct SplitMix(u64);
@@ -35,19 +46,20 @@ impl SplitMix {
     }
 }
 
-/// `count` orders, numbered from 1.
-pub(crate) fn orders(count: u64, seed: u64) -> Vec<Order> {
-    let mut random = SplitMix::new(seed);
-    (1..=count).map(|id| order(id, &mut random)).collect()
+/// `count` orders, numbered from `first`. What an order is depends on its number, not on those before it.
+pub(crate) fn orders(first: u64, count: u64, seed: u64) -> Vec<Want> {
+    (first..first.saturating_add(count)).map(|id| order(id, seed)).collect()
 }
 
-fn order(id: u64, random: &mut SplitMix) -> Order {
-    let last = if random.below(DECLINED_ONE_IN) == 0 { crate::payment::DECLINED_ENDING } else { "4242" };
-    Order {
+fn order(id: u64, seed: u64) -> Want {
+    let mut random = SplitMix::new(SplitMix::new(seed).next() ^ id);
+    let last = if random.below(DECLINED_ONE_IN) == 0 { crate::journal::DECLINED_ENDING } else { "4242" };
+    Want {
         id,
         card: format!("4000-{:04}-{last}", random.below(10_000)),
         item: random.below(WARES.len() as u64) as u16,
         pieces: 1 + random.below(MOST_PIECES) as u32,
+        gift: (random.below(GIFT_ONE_IN) == 0).then(|| format!("with love, customer of order {id}")),
     }
 }
 
@@ -71,14 +83,15 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_orders() {
-        assert_eq!(orders(100, 7), orders(100, 7));
-        assert_ne!(orders(100, 7), orders(100, 8));
+        assert_eq!(orders(1, 100, 7), orders(1, 100, 7));
+        assert_eq!(orders(1, 100, 7)[50..], orders(51, 50, 7));
+        assert_ne!(orders(1, 100, 7), orders(1, 100, 8));
     }
 
     #[test]
     fn orders_are_of_all_kinds() {
-        let orders = orders(3000, 1);
-        let declined = orders.iter().filter(|o| o.card.ends_with(crate::payment::DECLINED_ENDING)).count();
+        let orders = orders(1, 3000, 1);
+        let declined = orders.iter().filter(|o| o.card.ends_with(crate::journal::DECLINED_ENDING)).count();
         assert!((150..350).contains(&declined), "{declined}");
         for item in crate::wares::items() {
             let asked: u32 = orders.iter().filter(|o| o.item == item).map(|o| o.pieces).sum();
@@ -89,7 +102,7 @@ mod tests {
 
     #[test]
     fn some_stock_runs_out_and_some_does_not() {
-        let paid = orders(3000, 1).into_iter().filter(|o| !o.card.ends_with(crate::payment::DECLINED_ENDING));
+        let paid = orders(1, 3000, 1).into_iter().filter(|o| !o.card.ends_with(crate::journal::DECLINED_ENDING));
         let mut left: Vec<i64> = WARES.iter().map(|w| i64::from(stock_for(3000) * w.share / 100)).collect();
         paid.for_each(|o| left[usize::from(o.item)] -= i64::from(o.pieces));
         assert!(left.iter().any(|left| *left < 0) && left.iter().any(|left| *left > 0), "{left:?}");

@@ -1,16 +1,14 @@
-//! The shop: order, payment, warehouse and a customer as four processes, and a registry.
+//! The shop: desks, tills, warehouses, customers, a journal and a registry, each a process, most of them twice.
 //!
-//! The customer places an order with the order desk, which writes it down, lets payment charge the
-//! card, writes that down, and lets the warehouse ship. A card may be declined, the stock may run
-//! out: then what was paid is refunded. `shop demo` starts all four, and at the end asks each for its
-//! books and compares them: orders, money, stock and calls, to the last one.
+//! A customer places an order at a desk, which lets a till charge the card and a warehouse ship. A card may be declined, the stock may
+//! run out: then what was paid is refunded. None of them keeps anything: what must happen once is in the [`journal`]. `shop demo` starts
+//! all, kills and restarts some while orders run, and at the end asks each for its books and compares them: orders, money, stock and
+//! calls, to the last one.
 //!
-//! Start with [`api`]: the services as traits. Then [`order`]: a handler that calls two others. Then
-//! [`customer`]: one call in three styles.
+//! Start with [`api`]: the services as traits. Then [`order`]: a handler that calls others, and calls again. Then [`customer`]: one call
+//! in three styles, in two versions of its argument. Then `demo/story.rs`: what becomes of them.
 //!
-//! They find each other by name, at a [`registry`] that the demo kills and starts again while orders are placed.
-//!
-//! What it does not do: keep anything on disk, but the lists of who is where.
+//! They find each other by name, at a [`registry`].
 
 mod api;
 mod args;
@@ -18,6 +16,7 @@ mod calls;
 mod customer;
 mod demo;
 mod generate;
+mod journal;
 mod ledger;
 mod order;
 mod payment;
@@ -50,11 +49,12 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Demo(options) => demo::run(&options),
+        Command::Registry(options) => registry::run(&options),
+        Command::Journal(options) => journal::run(options),
         Command::Payment(options) => payment::run(options),
-        Command::Warehouse(options) => warehouse::run(options),
+        Command::Warehouse(home) => warehouse::run(&home),
         Command::Order(options) => order::run(options),
         Command::Customer(options) => customer::run(options),
-        Command::Registry(home) => registry::run(&home),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,11 @@
 //! What every process of the shop has in common: a runtime, a server, and how it ends.
 
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::io::Read;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall::{Connect, Discover, Register, RpcError, Server, ServerBuilder, StopSignals};
+use farcall::{Discover, Limits, Observer, Register, Registration, Server, ServerBuilder, StopSignals};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
@@ -21,50 +20,73 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Reasons to end that wait to be looked at; the first is enough.
 const REASONS: usize = 4;
 
-/// Where a process listens and what ends it.
+/// What the last words of a process begin with: its [`CallBook`](crate::api::CallBook), for the audit.
+pub(crate) const BOOK: &str = "book ";
+
+/// Where a process lives and what ends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Home {
     /// `tcp://127.0.0.1:0`
     pub(crate) listen: String,
-    /// The registry at which it is found by name, if there is one.
-    pub(crate) registry: Option<String>,
+    /// Under which address others reach it, if not under that.
+    pub(crate) advertise: Option<String>,
+    /// The registry at which it registers, and finds others by name.
+    pub(crate) registry: String,
     /// End when stdin does: a launcher that holds its other end cannot leave this process behind,
     /// however it dies.
     pub(crate) until_stdin_closes: bool,
 }
 
 impl Home {
-    /// Serves until told to end, then lets running calls end.
-    pub(crate) async fn serve(&self, server: ServerBuilder) -> Result<(), String> {
-        let mut ends = ends(self.until_stdin_closes)?;
-        let server = self.listen(server).await?;
-        ends.recv().await;
-        drain(server, &mut ends).await
+    /// Serves until told to end, then lets running calls end, and says what was counted.
+    pub(crate) async fn serve(&self, server: ServerBuilder, counts: Arc<CallCounts>) -> Result<(), String> {
+        self.serve_and(server, counts, || {}, async {}).await
     }
 
-    /// Opens the port and says so.
-    pub(crate) async fn listen(&self, server: ServerBuilder) -> Result<Server, String> {
-        let server = match &self.registry {
-            Some(url) => server.register(url),
-            None => server,
-        };
-        let server = server.listen(self.listen.as_str()).await.map_err(|e| e.to_string())?;
+    /// As [`serve`](Home::serve), with something to do when it is told to end, and before the last words.
+    pub(crate) async fn serve_and(
+        &self,
+        server: ServerBuilder,
+        counts: Arc<CallCounts>,
+        ending: impl FnOnce(),
+        last: impl Future,
+    ) -> Result<(), String> {
+        let mut ends = ends(self.until_stdin_closes)?;
+        let server = self.listen(server.observe(Arc::clone(&counts) as Arc<dyn Observer>)).await?;
+        ends.recv().await;
+        ending();
+        drain(server, &mut ends).await?;
+        last.await;
+        let mut book = Vec::new();
+        farcall::json::encode_into(&counts.book(), &mut book).map_err(|e| e.to_string())?;
+        say(&format!("{BOOK}{}", String::from_utf8_lossy(&book)));
+        Ok(())
+    }
+
+    /// Opens the port, registers and says so.
+    async fn listen(&self, server: ServerBuilder) -> Result<Server, String> {
+        let mut registration = Registration::at(self.registry.as_str());
+        if let Some(address) = &self.advertise {
+            registration = registration.advertise(address);
+        }
+        let server = server.register(registration).listen(self.listen.as_str()).await.map_err(|e| e.to_string())?;
         say(&format!("{READY}{}", server.address()));
         Ok(server)
     }
-}
 
-/// Where another process is: at an address, or wherever the registry says.
-pub(crate) fn reach<C: Discover>(address: Option<&str>, registry: Option<&str>, counts: Arc<CallCounts>) -> Result<Reaching<C>, String> {
-    match (address, registry) {
-        (Some(address), _) => Ok(Box::pin(Connect::<C>::to(address).observe(counts).into_future())),
-        (None, Some(url)) => Ok(Box::pin(C::discover(url).observe(counts).into_future())),
-        (None, None) => Err(format!("where is {}? give its address, or --registry", C::descriptor().name)),
+    /// A client of a service, wherever the registry says that it is: connected to two of its instances when there is much to do.
+    pub(crate) async fn reach<C: Discover>(&self, counts: &Arc<CallCounts>) -> Result<C, String> {
+        let counts = Arc::clone(counts) as Arc<dyn Observer>;
+        let found = C::discover(self.registry.as_str()).connections(2).limits(again_soon()).observe(counts).await;
+        found.map_err(|e| e.to_string())
     }
 }
 
-/// A client on its way.
-pub(crate) type Reaching<C> = Pin<Box<dyn Future<Output = Result<C, RpcError>> + Send>>;
+/// Bad wires are cut every few milliseconds, and are none the worse for it: that is no reason to let a till alone for seconds, as one
+/// would a provider that dies again and again.
+fn again_soon() -> Limits {
+    Limits { reconnect_base: Duration::from_millis(2), reconnect_cap: Duration::from_millis(20), ..Limits::default() }
+}
 
 /// Ends gracefully, or at once when it is told so once more.
 pub(crate) async fn drain(server: Server, ends: &mut mpsc::Receiver<&'static str>) -> Result<(), String> {

@@ -1,12 +1,19 @@
-//! The service of the customer process: what it bought, for the audit.
+//! The service of the customer processes: what to buy, and what was bought, for the audit.
 
 use farcall::prelude::*;
 
-use super::{CallCount, Status};
+use super::{CallBook, Status};
 
-/// Places orders; can be asked how that went.
+/// Places orders when it is told to; can be asked how that went.
 #[farcall::service]
 pub(crate) trait Customer {
+    /// Buys so many things, in orders numbered from `first`, and returns when each has ended.
+    async fn buy(&self, first: u64, count: u64) -> Reply<()>;
+
+    /// How many orders have ended so far.
+    #[farcall(idempotent)]
+    async fn bought(&self) -> Reply<u64>;
+
     /// Everything the customer has written down.
     #[farcall(idempotent)]
     async fn ledger(&self) -> Reply<CustomerLedger>;
@@ -16,10 +23,12 @@ pub(crate) trait Customer {
 #[farcall::data]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CustomerLedger {
+    /// The version of `Order` that it speaks.
+    pub(crate) version: u32,
     /// Every order, by number.
     pub(crate) purchases: Vec<Purchase>,
-    /// Calls made to the order desk.
-    pub(crate) calls: Vec<CallCount>,
+    /// Calls made, and those that ran.
+    pub(crate) book: CallBook,
 }
 
 /// An order as the customer knows it.
@@ -30,6 +39,8 @@ pub(crate) struct Purchase {
     pub(crate) order: u64,
     /// How the call was made.
     pub(crate) style: Style,
+    /// What is to be written on the card, if it is a gift.
+    pub(crate) gift: Option<String>,
     /// What the reply said.
     pub(crate) seen: Status,
     /// What the desk told when it was asked later.

@@ -2,12 +2,15 @@
 
 mod count;
 mod customer;
+mod journal;
 mod orders;
+pub(crate) mod orders_v2;
 mod payment;
 mod warehouse;
 
-pub(crate) use count::{CallCount, RunCount};
+pub(crate) use count::{CallBook, CallCount, RunCount};
 pub(crate) use customer::{Customer, CustomerClient, CustomerLedger, CustomerServer, Purchase, Style};
-pub(crate) use orders::{Order, OrderError, OrderLedger, OrderLine, Orders, OrdersClient, OrdersServer, Outcome, Status};
-pub(crate) use payment::{Charge, PayError, Payment, PaymentClient, PaymentLedger, PaymentServer, Receipt};
-pub(crate) use warehouse::{Parcel, Shelf, ShipError, Warehouse, WarehouseClient, WarehouseLedger, WarehouseServer};
+pub(crate) use journal::{Charge, Journal, JournalClient, JournalLedger, JournalServer, OrderLine, Shelf};
+pub(crate) use orders::{Order, OrderError, Orders, OrdersClient, OrdersServer, Outcome, Status};
+pub(crate) use payment::{PayError, Payment, PaymentClient, PaymentServer, Receipt};
+pub(crate) use warehouse::{Parcel, ShipError, Warehouse, WarehouseClient, WarehouseServer};

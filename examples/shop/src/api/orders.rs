@@ -1,22 +1,22 @@
-//! The service of the order process.
+//! The service of the order processes, in its first version.
 
 use farcall::prelude::*;
 
-use super::{CallCount, RunCount};
+use super::CallBook;
 
 /// Takes orders and sees them through: payment, then the warehouse.
 #[farcall::service]
 pub(crate) trait Orders {
-    /// Runs an order to its end. The card is charged at most once; what cannot be shipped is refunded.
+    /// Runs an order to its end. The card is charged once; what cannot be shipped is refunded. Placed again, it ends in the same way.
     async fn place(&self, order: Order) -> Reply<Outcome, OrderError>;
 
     /// How far an order is.
     #[farcall(idempotent)]
     async fn status(&self, order: u64) -> Reply<Status, OrderError>;
 
-    /// Everything the order desk has written down.
+    /// The calls it made, and those that ran.
     #[farcall(idempotent)]
-    async fn ledger(&self) -> Reply<OrderLedger>;
+    async fn ledger(&self) -> Reply<CallBook>;
 }
 
 /// What a customer wants.
@@ -24,7 +24,7 @@ pub(crate) trait Orders {
 #[farcall(name = "com.example.shop.PurchaseOrder")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Order {
-    /// Chosen by the customer; an order desk takes each number once.
+    /// Chosen by the customer; the shop takes each number once.
     #[farcall(tag = 1)]
     pub(crate) id: u64,
     /// The number of the card to charge.
@@ -68,7 +68,7 @@ pub(crate) enum OrderError {
         /// The item.
         item: u16,
     },
-    /// There is an order of this number already.
+    /// There is another order of this number.
     Taken {
         /// The order.
         order: u64,
@@ -96,34 +96,4 @@ pub(crate) enum Status {
     Refunded,
     /// A call failed on the way.
     Failed,
-}
-
-/// The books of the order desk.
-#[farcall::data]
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct OrderLedger {
-    /// Every order, by number.
-    pub(crate) orders: Vec<OrderLine>,
-    /// Calls made to payment.
-    pub(crate) payment_calls: Vec<CallCount>,
-    /// Calls made to the warehouse.
-    pub(crate) warehouse_calls: Vec<CallCount>,
-    /// Handlers that ran.
-    pub(crate) runs: Vec<RunCount>,
-}
-
-/// An order as the desk knows it.
-#[farcall::data]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OrderLine {
-    /// Its number.
-    pub(crate) order: u64,
-    /// What.
-    pub(crate) item: u16,
-    /// How many.
-    pub(crate) pieces: u32,
-    /// What it costs.
-    pub(crate) cents: u64,
-    /// How far it is.
-    pub(crate) status: Status,
 }

@@ -1,14 +1,14 @@
-//! The service of the payment process.
+//! The service of the payment processes.
 
 use farcall::prelude::*;
 
-use super::RunCount;
+use super::CallBook;
 
-/// Charges cards and gives money back.
+/// Charges cards and gives money back. There are several, and none keeps anything: what happened is in the journal.
 #[farcall::service]
 #[farcall(name = "com.example.shop.PaymentService")]
 pub(crate) trait Payment {
-    /// Charges an order, each time it is called: call it with a key to be charged once.
+    /// Charges an order, once, however often and at whichever till it is called.
     #[farcall(name = "charge")]
     async fn pay(
         &self,
@@ -21,17 +21,13 @@ pub(crate) trait Payment {
     #[farcall(idempotent)]
     async fn refund(&self, order: u64) -> Reply<Receipt, PayError>;
 
-    /// Takes notice of how an order ended; nobody waits for it.
-    #[farcall(oneway)]
-    async fn note(&self, order: u64, text: String);
-
     /// What is in the till, in cents.
     #[farcall(idempotent)]
     async fn balance(&self) -> Reply<u64>;
 
-    /// Everything payment has written down.
+    /// The calls it made, and those that ran.
     #[farcall(idempotent)]
-    async fn ledger(&self) -> Reply<PaymentLedger>;
+    async fn ledger(&self) -> Reply<CallBook>;
 }
 
 /// Money moved for an order.
@@ -58,32 +54,4 @@ pub(crate) enum PayError {
         /// The order.
         order: u64,
     },
-}
-
-/// The books of payment.
-#[farcall::data]
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct PaymentLedger {
-    /// Cents in the till, kept beside the charges and not computed from them.
-    pub(crate) till: u64,
-    /// Every charge, by order. None has two, unless somebody pays without a key.
-    pub(crate) charges: Vec<Charge>,
-    /// Declined cards.
-    pub(crate) declined: u64,
-    /// Notes heard.
-    pub(crate) notes: u64,
-    /// Handlers that ran.
-    pub(crate) runs: Vec<RunCount>,
-}
-
-/// A charge.
-#[farcall::data]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Charge {
-    /// The order.
-    pub(crate) order: u64,
-    /// How much.
-    pub(crate) cents: u64,
-    /// It was given back.
-    pub(crate) refunded: bool,
 }

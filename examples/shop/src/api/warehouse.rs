@@ -1,26 +1,29 @@
-//! The service of the warehouse process.
+//! The service of the warehouse processes.
 
 use farcall::prelude::*;
 
-use super::RunCount;
+use super::CallBook;
 
-/// Keeps the stock and ships from it.
+/// Ships from the stock that the journal keeps.
 #[farcall::service]
 pub(crate) trait Warehouse {
-    /// Takes pieces of an item from the shelf and ships them.
+    /// Takes pieces of an item from the shelf and ships them; once for each order.
     async fn ship(&self, order: u64, item: u16, pieces: u32) -> Reply<Parcel, ShipError>;
+
+    /// Takes notice of how an order ended; nobody waits for it.
+    #[farcall(oneway)]
+    async fn note(&self, order: u64, text: String);
 
     /// Pieces of an item that are left.
     #[farcall(idempotent)]
     async fn level(&self, item: u16) -> Reply<u32, ShipError>;
 
-    /// The shelves as a table for people. A plain `fn`: it runs on the blocking pool, as it would if
-    /// it wrote a file.
+    /// The shelves as a table for people. A plain `fn`: it runs on the blocking pool, where it may wait.
     fn report(&self) -> Reply<String>;
 
-    /// Everything the warehouse has written down.
+    /// The calls it made, and those that ran.
     #[farcall(idempotent)]
-    async fn ledger(&self) -> Reply<WarehouseLedger>;
+    async fn ledger(&self) -> Reply<CallBook>;
 }
 
 /// Something on its way to the customer.
@@ -53,26 +56,4 @@ pub(crate) enum ShipError {
         /// The item.
         item: u16,
     },
-}
-
-/// The books of the warehouse.
-#[farcall::data]
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct WarehouseLedger {
-    /// By item number.
-    pub(crate) shelves: Vec<Shelf>,
-    /// Everything shipped.
-    pub(crate) parcels: Vec<Parcel>,
-    /// Handlers that ran.
-    pub(crate) runs: Vec<RunCount>,
-}
-
-/// The stock of one item.
-#[farcall::data]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shelf {
-    /// Pieces at the start.
-    pub(crate) initial: u32,
-    /// Pieces now.
-    pub(crate) left: u32,
 }

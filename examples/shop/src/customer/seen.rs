@@ -10,32 +10,51 @@ use crate::api::{OrderError, Outcome, Purchase, Status, Style};
 use crate::order::status_of;
 use crate::say::say;
 
-/// Progress is printed this many times.
-const STEPS: u64 = 6;
+/// Progress is printed this many times in each round of shopping.
+const STEPS: u64 = 2;
 /// Failed calls that are shown; more of the same help nobody.
 const SHOWN: usize = 3;
 
 /// Every order's reply.
-pub(crate) struct Seen {
-    asked: u64,
-    state: Mutex<State>,
-}
+#[derive(Default)]
+pub(crate) struct Seen(Mutex<State>);
 
 #[derive(Default)]
 struct State {
+    /// Orders before this round, and at its end.
+    before: u64,
+    asked: u64,
+    goes_home: bool,
     purchases: BTreeMap<u64, Purchase>,
     counts: BTreeMap<Status, u64>,
     troubles: usize,
 }
 
 impl Seen {
-    /// Nothing yet of so many orders.
-    pub(crate) fn new(asked: u64) -> Seen {
-        Seen { asked, state: Mutex::default() }
+    /// So many further orders are to come.
+    pub(crate) fn is_going_for(&self, count: u64) {
+        let mut state = self.state();
+        state.before = state.purchases.len() as u64;
+        state.asked = state.before + count;
+    }
+
+    /// Nothing more is bought.
+    pub(crate) fn go_home(&self) {
+        self.state().goes_home = true;
+    }
+
+    /// Whether nothing more is bought.
+    pub(crate) fn goes_home(&self) -> bool {
+        self.state().goes_home
+    }
+
+    /// How many orders have ended.
+    pub(crate) fn count(&self) -> u64 {
+        self.state().purchases.len() as u64
     }
 
     /// Writes a reply down.
-    pub(crate) fn replied(&self, order: u64, style: Style, reply: &Reply<Outcome, OrderError>) {
+    pub(crate) fn replied(&self, order: u64, style: Style, gift: Option<String>, reply: &Reply<Outcome, OrderError>) {
         let seen = status_of(reply);
         if let Err(e) = reply
             && seen == Status::Failed
@@ -43,11 +62,11 @@ impl Seen {
             self.trouble(order, e);
         }
         let mut state = self.state();
-        state.purchases.insert(order, Purchase { order, style, seen, told: None });
+        state.purchases.insert(order, Purchase { order, style, gift, seen, told: None });
         *state.counts.entry(seen).or_default() += 1;
-        let n = state.purchases.len() as u64;
-        if n.is_multiple_of(self.asked.div_ceil(STEPS)) || n == self.asked {
-            say(&progress(n, self.asked, &state.counts));
+        let (n, round) = (state.purchases.len() as u64, state.asked - state.before);
+        if (n - state.before).is_multiple_of(round.div_ceil(STEPS).max(1)) || n == state.asked {
+            say(&progress(n, state.asked, &state.counts));
         }
     }
 
@@ -67,18 +86,13 @@ impl Seen {
         }
     }
 
-    /// The numbers of all orders that have ended.
-    pub(crate) fn orders(&self) -> Vec<u64> {
-        self.state().purchases.keys().copied().collect()
-    }
-
     /// All orders that have ended.
     pub(crate) fn purchases(&self) -> Vec<Purchase> {
         self.state().purchases.values().cloned().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

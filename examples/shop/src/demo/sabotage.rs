@@ -1,4 +1,4 @@
-//! Wrong numbers on purpose: an audit that never finds anything proves nothing.
+//! Wrong numbers on purpose, and right ones lost: an audit that never finds anything proves nothing.
 
 use std::str::FromStr;
 
@@ -10,18 +10,22 @@ pub(crate) enum Sabotage {
     Money,
     Stock,
     Calls,
-    /// The desk pays without keys.
+    /// Neither do desks pay with keys, nor does the journal remember whom it charged.
     Keys,
+    /// The journal alone forgets whom it charged: a till that dies takes its record of keys with it.
+    Journal,
+    /// The consumer that is started again while the registry is dead has lost its cache file.
+    Cache,
 }
 
 impl Sabotage {
-    /// Makes the books wrong by one; without keys they become so by themselves.
+    /// Makes the books wrong by one; what else goes wrong they show by themselves.
     pub(crate) fn apply(self, books: &mut Books) {
         match self {
-            Sabotage::Money => books.payment.till += 1,
-            Sabotage::Stock => books.warehouse.shelves.iter_mut().take(1).for_each(|shelf| shelf.left += 1),
-            Sabotage::Calls => books.payment.runs.iter_mut().take(1).for_each(|run| run.ok += 1),
-            Sabotage::Keys => {}
+            Sabotage::Money => books.journal.till += 1,
+            Sabotage::Stock => books.journal.shelves.iter_mut().take(1).for_each(|shelf| shelf.left += 1),
+            Sabotage::Calls => books.journal.book.runs.iter_mut().filter(|run| run.method == "Journal.open").for_each(|run| run.ok += 1),
+            Sabotage::Keys | Sabotage::Journal | Sabotage::Cache => {}
         }
     }
 }
@@ -35,7 +39,9 @@ impl FromStr for Sabotage {
             "stock" => Ok(Sabotage::Stock),
             "calls" => Ok(Sabotage::Calls),
             "keys" => Ok(Sabotage::Keys),
-            _ => Err("money, stock, calls or keys, please"),
+            "journal" => Ok(Sabotage::Journal),
+            "cache" => Ok(Sabotage::Cache),
+            _ => Err("money, stock, calls, keys, journal or cache, please"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The wire between the desk and the till, and it is a bad one: it is cut again and again, and each
-//! time answers are lost whose payments were made.
+//! The wires between the desks and the tills, and they are bad ones: each is cut again and again, and each time answers are lost whose
+//! payments were made. A till is registered under its wire's near end, so that everybody who finds it by name comes this way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::race::{Won, race};
 
@@ -16,38 +18,47 @@ const GOOD_FOR: usize = 4000;
 /// How long it loses answers before it is cut.
 const LOSES_FOR: Duration = Duration::from_millis(10);
 
-/// A TCP proxy that is cut now and then, for as long as the launcher's runtime lives.
+/// A TCP proxy that is cut now and then. Dropped, nobody listens at its near end any more.
 pub(crate) struct BadWire {
     /// Its near end.
     pub(crate) address: String,
-    cuts: Arc<AtomicU64>,
+    far: watch::Sender<Option<String>>,
+    carrying: AbortHandle,
 }
 
 impl BadWire {
-    /// A wire to a process that listens on this TCP address.
-    pub(crate) async fn to(address: &str) -> Result<BadWire, String> {
-        let cannot = |e: std::io::Error| format!("the wire to {address} cannot be laid: {e}");
+    /// A wire whose far end is not known yet: who comes meanwhile waits. It counts its cuts there.
+    pub(crate) async fn lay(cuts: Arc<AtomicU64>) -> Result<BadWire, String> {
+        let cannot = |e: std::io::Error| format!("a wire cannot be laid: {e}");
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(cannot)?;
         let near = listener.local_addr().map_err(cannot)?;
-        let far = address.trim_start_matches("tcp://").to_owned();
-        let wire = BadWire { address: format!("tcp://{near}"), cuts: Arc::default() };
-        let cuts = Arc::clone(&wire.cuts);
-        tokio::spawn(async move {
+        let (far, known) = watch::channel(None);
+        let carrying = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                // One connection at a time: the desk has no more.
-                if let Ok(far) = TcpStream::connect(&far).await
-                    && carry(near, far).await
-                {
-                    cuts.fetch_add(1, Ordering::Relaxed);
-                }
+                tokio::spawn(carry_to(near, known.clone(), Arc::clone(&cuts)));
             }
         });
-        Ok(wire)
+        Ok(BadWire { address: format!("tcp://{near}"), far, carrying: carrying.abort_handle() })
     }
 
-    /// How often it was cut.
-    pub(crate) fn cuts(&self) -> u64 {
-        self.cuts.load(Ordering::Relaxed)
+    /// Leads to a process that listens on this TCP address.
+    pub(crate) fn lead_to(&self, address: &str) {
+        self.far.send_replace(Some(address.trim_start_matches("tcp://").to_owned()));
+    }
+}
+
+impl Drop for BadWire {
+    fn drop(&mut self) {
+        self.carrying.abort();
+    }
+}
+
+async fn carry_to(near: TcpStream, mut far: watch::Receiver<Option<String>>, cuts: Arc<AtomicU64>) {
+    let Ok(Some(address)) = far.wait_for(Option::is_some).await.map(|far| far.clone()) else { return };
+    if let Ok(far) = TcpStream::connect(&address).await
+        && carry(near, far).await
+    {
+        cuts.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -8,29 +8,46 @@ mod stock;
 mod table;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::fmt;
 
-pub(crate) use collect::{Addresses, collect};
+pub(crate) use collect::{Places, collect};
 pub(crate) use table::table;
 
-use crate::api::{CallCount, CustomerLedger, OrderLedger, PaymentLedger, WarehouseLedger};
+use crate::api::{CallBook, CustomerLedger, JournalLedger};
 
 /// Everybody's books.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Books {
     /// Orders that the demo asked for.
     pub(crate) asked: u64,
-    pub(crate) customer: CustomerLedger,
-    pub(crate) desk: OrderLedger,
-    pub(crate) payment: PaymentLedger,
-    pub(crate) warehouse: WarehouseLedger,
-    /// What the warehouse tells of each item when it is asked for its level.
+    /// Of each customer process, also of those that were ended.
+    pub(crate) customers: Vec<CustomerLedger>,
+    /// What all processes of a role did together, also those that were ended well.
+    pub(crate) desks: CallBook,
+    pub(crate) tills: CallBook,
+    pub(crate) halls: CallBook,
+    pub(crate) journal: JournalLedger,
+    /// Tills that were killed: what they counted died with them.
+    pub(crate) killed_tills: u64,
+    /// What a warehouse tells of each item when it is asked for its level.
     pub(crate) levels: Vec<u32>,
-    /// Calls of the demo itself to the warehouse.
-    pub(crate) demo_calls: Vec<CallCount>,
-    /// How often the wire between desk and till was cut.
+    /// What the demo itself called.
+    pub(crate) demo: CallBook,
+    /// How often the wires to the tills were cut.
     pub(crate) cuts: u64,
+    /// Orders that a customer of one version is known to have placed with a desk of another, so that there must be as many.
+    pub(crate) pairs: Vec<Pair>,
+}
+
+/// Orders of customers of one version at desks of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) customer: u32,
+    pub(crate) desk: u32,
+    /// At least so many.
+    pub(crate) orders: u64,
 }
 
 /// Something that does not agree.
@@ -46,6 +63,7 @@ pub(crate) enum Area {
     Orders,
     Money,
     Stock,
+    Versions,
     Calls,
 }
 
@@ -55,6 +73,7 @@ impl fmt::Display for Mismatch {
             Area::Orders => "orders",
             Area::Money => "money",
             Area::Stock => "stock",
+            Area::Versions => "versions",
             Area::Calls => "calls",
         };
         write!(f, "{area}: {}", self.what)
@@ -69,6 +88,8 @@ pub(crate) fn check(books: &Books) -> Vec<Mismatch> {
     money::check(books, &mut audit);
     audit.area = Area::Stock;
     stock::check(books, &mut audit);
+    audit.area = Area::Versions;
+    versions::check(books, &mut audit);
     audit.area = Area::Calls;
     calls::check(books, &mut audit);
     audit.found

@@ -1,160 +1,204 @@
-//! The order process: a handler that calls two other processes, one of them over a connection that is cut now
-//! and then.
+//! An order process: a handler that calls tills and halls, wherever they are, over connections that are cut now and then.
+//!
+//! It keeps nothing: an order is in the journal, so that any desk can tell how far it is.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+mod again;
+
+use std::sync::Arc;
 
 use farcall::prelude::*;
-use farcall::{Fault, Key, Limits, Method};
+use farcall::{Key, ServerBuilder};
 
 use crate::api::{
-    Order, OrderError, OrderLedger, OrderLine, Orders, OrdersServer, Outcome, PayError, PaymentClient, Receipt, ShipError, Status,
-    WarehouseClient,
+    CallBook, JournalClient, Order, OrderError, OrderLine, Orders, OrdersServer, Outcome, PayError, PaymentClient, Receipt, ShipError,
+    Status, WarehouseClient, orders_v2,
 };
 use crate::calls::CallCounts;
 use crate::process::{self, Home};
 use crate::wares::ware;
-
-/// How often a call to the till is made while its connection is being cut.
-const ATTEMPTS: usize = 30;
-/// What a cut connection is given to come back.
-const PAUSE: Duration = Duration::from_millis(10);
+use again::again;
 
 /// How to run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
     /// Where it lives.
     pub(crate) home: Home,
-    /// Where payment lives; none = wherever the registry says.
-    pub(crate) payment: Option<String>,
-    /// Where money is moved, if that goes another way.
-    pub(crate) till: Option<String>,
-    /// Pays without keys, to see that the ledger finds what comes of it.
+    /// Which version of `Order` it serves.
+    pub(crate) version: Version,
+    /// Pays without keys, to see that the journal alone is enough.
     pub(crate) without_keys: bool,
-    /// Where the warehouse lives; none = wherever the registry says.
-    pub(crate) warehouse: Option<String>,
+}
+
+/// The versions of `Order`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    One,
+    Two,
+}
+
+impl Version {
+    /// As it is written down.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Version::One => 1,
+            Version::Two => 2,
+        }
+    }
+}
+
+impl std::str::FromStr for Version {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Version, &'static str> {
+        match text {
+            "1" => Ok(Version::One),
+            "2" => Ok(Version::Two),
+            _ => Err("1 or 2, please"),
+        }
+    }
 }
 
 /// Runs the process.
 pub(crate) fn run(options: Options) -> Result<(), String> {
     process::runtime()?.block_on(async {
-        let (to_payment, to_warehouse, here) = (CallCounts::new(), CallCounts::new(), CallCounts::new());
-        let text = |e: RpcError| e.to_string();
-        let registry = options.home.registry.as_deref();
-        let payment = || process::reach::<PaymentClient>(options.payment.as_deref(), registry, to_payment.clone());
-        let till = match &options.till {
-            Some(wire) => PaymentClient::connect(wire).limits(again_soon()).observe(to_payment.clone()).await.map_err(text)?,
-            None => payment()?.await.map_err(text)?,
-        };
-        let warehouse = process::reach::<WarehouseClient>(options.warehouse.as_deref(), registry, to_warehouse.clone())?;
-        let desk = Desk {
-            book: Book::default(),
-            till,
+        let (home, counts) = (&options.home, CallCounts::new());
+        let desk = Arc::new(Desk {
+            version: options.version,
             with_keys: !options.without_keys,
-            payment: payment()?.await.map_err(text)?,
-            warehouse: warehouse.await.map_err(text)?,
-            to_payment,
-            to_warehouse,
-            here: Arc::clone(&here),
-        };
-        options.home.serve(Server::builder().serve(OrdersServer::new(desk)).observe(here)).await
+            journal: home.reach::<JournalClient>(&counts).await?,
+            payment: home.reach::<PaymentClient>(&counts).await?,
+            warehouse: home.reach::<WarehouseClient>(&counts).await?,
+            counts: Arc::clone(&counts),
+        });
+        let last = Arc::clone(&desk);
+        home.serve_and(serving(desk), counts, || {}, async move { last.notes_arrive().await }).await
     })
 }
 
-struct Desk {
-    book: Book,
-    /// For money. What was cut here is called again until it is answered.
-    till: PaymentClient,
-    with_keys: bool,
-    /// For notes, which nobody misses if they are lost; so the ledger would be wrong if they went over a wire
-    /// that is cut.
-    payment: PaymentClient,
-    warehouse: WarehouseClient,
-    to_payment: Arc<CallCounts>,
-    to_warehouse: Arc<CallCounts>,
-    here: Arc<CallCounts>,
+/// The same desk, behind either version of the service.
+fn serving(desk: Arc<Desk>) -> ServerBuilder {
+    match desk.version {
+        Version::One => Server::builder().serve(OrdersServer::new(FirstVersion(desk))),
+        Version::Two => Server::builder().serve(orders_v2::OrdersServer::new(SecondVersion(desk))),
+    }
 }
 
-impl Orders for Desk {
+struct Desk {
+    version: Version,
+    with_keys: bool,
+    journal: JournalClient,
+    payment: PaymentClient,
+    warehouse: WarehouseClient,
+    counts: Arc<CallCounts>,
+}
+
+struct FirstVersion(Arc<Desk>);
+
+impl Orders for FirstVersion {
     async fn place(&self, order: Order) -> Reply<Outcome, OrderError> {
-        let line = self.book.open(&order)?;
-        let reply = self.pay_and_ship(&line, order.card).await;
-        let status = status_of(&reply);
-        self.book.set(line.order, status);
-        let note = self.payment.note(line.order, format!("{status:?}"));
-        // The order has ended, whether or not the note arrives; the ledger counts those that do not.
-        let _ = self.to_payment.attempt(note).await;
-        reply
+        let Order { id, card, item, pieces } = order;
+        self.0.sell(id, item, pieces, card, None).await
     }
 
     async fn status(&self, order: u64) -> Reply<Status, OrderError> {
-        let line = self.book.lines().get(&order).map(|line| line.status);
-        Ok(line.ok_or(OrderError::Unknown { order })?)
+        self.0.status(order).await
     }
 
-    async fn ledger(&self) -> Reply<OrderLedger> {
-        // Calls of one connection start in their order: when this one is answered, all notes before it
-        // have been heard.
-        self.to_payment.attempt(self.payment.balance()).await?;
-        Ok(OrderLedger {
-            orders: self.book.lines().values().cloned().collect(),
-            payment_calls: self.to_payment.calls(),
-            warehouse_calls: self.to_warehouse.calls(),
-            runs: self.here.runs(),
-        })
+    async fn ledger(&self) -> Reply<CallBook> {
+        Ok(self.0.book().await)
     }
 }
 
-/// The bad wire is cut every few milliseconds, and is none the worse for it: that is no reason to let
-/// the till alone for seconds, as one would a provider that dies again and again.
-fn again_soon() -> Limits {
-    Limits { reconnect_base: Duration::from_millis(2), reconnect_cap: Duration::from_millis(20), ..Limits::default() }
+struct SecondVersion(Arc<Desk>);
+
+impl orders_v2::Orders for SecondVersion {
+    async fn place(&self, order: orders_v2::Order) -> Reply<Outcome, OrderError> {
+        let orders_v2::Order { id, payment_card, item, pieces, gift } = order;
+        let item = u16::try_from(item).map_err(|_| OrderError::NotForSale { item: u16::MAX })?;
+        self.0.sell(id, item, pieces, payment_card, gift).await
+    }
+
+    async fn status(&self, order: u64) -> Reply<Status, OrderError> {
+        self.0.status(order).await
+    }
+
+    async fn ledger(&self) -> Reply<CallBook> {
+        Ok(self.0.book().await)
+    }
 }
 
 impl Desk {
+    async fn sell(&self, order: u64, item: u16, pieces: u32, card: String, gift: Option<String>) -> Reply<Outcome, OrderError> {
+        let line = self.line(order, item, pieces, gift)?;
+        self.counts.attempt(self.journal.open(line.clone())).await?;
+        let reply = self.pay_and_ship(&line, card).await;
+        let status = status_of(&reply);
+        self.mark(order, status).await?;
+        let note = self.warehouse.note(order, format!("{status:?}"));
+        // The order has ended, whether or not the note arrives; the ledger counts those that do not.
+        let _ = self.counts.attempt(note).await;
+        reply
+    }
+
+    fn line(&self, order: u64, item: u16, pieces: u32, gift: Option<String>) -> Result<OrderLine, OrderError> {
+        let ware = ware(item).filter(|_| pieces > 0).ok_or(OrderError::NotForSale { item })?;
+        let cents = ware.cents.saturating_mul(u64::from(pieces));
+        Ok(OrderLine { order, item, pieces, cents, gift, desk: self.version.number(), status: Status::Placed })
+    }
+
+    async fn mark(&self, order: u64, status: Status) -> Result<(), RpcError> {
+        self.counts.attempt(self.journal.mark(order, status)).await
+    }
+
     async fn pay_and_ship(&self, line: &OrderLine, card: String) -> Reply<Outcome, OrderError> {
         match self.pay(line, &card).await {
-            Ok(_) => self.book.set(line.order, Status::Paid),
+            Ok(_) => self.mark(line.order, Status::Paid).await?,
             Err(Error::App(PayError::Declined { reason })) => Err(OrderError::Declined { reason })?,
             Err(e) => Err(e.upstream())?,
         }
-        match self.to_warehouse.attempt(self.warehouse.ship(line.order, line.item, line.pieces)).await {
+        match again(|| self.counts.attempt(self.warehouse.ship(line.order, line.item, line.pieces)), |_| {}).await {
             Ok(parcel) => Ok(Outcome::Shipped { parcel: parcel.number }),
             Err(e) if nothing_left(&e) => self.refund(line.order).await,
             Err(e) => Err(e.upstream())?,
         }
     }
 
-    /// One charge, whatever is cut when: every attempt has the same key, so at most one of them runs.
+    /// One charge, whatever is cut and whoever dies when. A till that is asked again answers from its record of keys; another till, or
+    /// one that was started again, has none, and what ran at the first cannot be asked there. So the key is forgotten, and the journal
+    /// knows by the order's number.
     async fn pay(&self, line: &OrderLine, card: &str) -> Reply<Receipt, PayError> {
         let key = Key::new();
         let pay = || {
-            let call = self.till.pay(line.order, card.to_owned(), line.cents);
-            if self.with_keys { call.key(&key) } else { call }
+            let call = self.payment.pay(line.order, card.to_owned(), line.cents);
+            self.counts.attempt(if self.with_keys { call.key(&key) } else { call })
         };
-        answered(|| self.to_payment.attempt(pay())).await
+        again(pay, |e| {
+            if e.code() == Code::FailedPrecondition {
+                key.forget();
+            }
+        })
+        .await
     }
 
     async fn refund(&self, order: u64) -> Reply<Outcome, OrderError> {
-        // Idempotent: it needs no key to be called again.
-        let receipt = answered(|| self.to_payment.attempt(self.till.refund(order))).await.map_err(Error::upstream)?;
+        let receipt = again(|| self.counts.attempt(self.payment.refund(order)), |_| {}).await.map_err(Error::upstream)?;
         Ok(Outcome::Refunded { cents: receipt.cents })
     }
-}
 
-/// Calls again for as long as there is no connection, or it is cut before the reply.
-async fn answered<M: Method>(call: impl Fn() -> Call<M> + Send) -> Reply<M::Out, M::Err> {
-    for _ in 1..ATTEMPTS {
-        match call().await.map_err(M::Err::split) {
-            Ok(out) => return Ok(out),
-            Err(Ok(app)) => return Err(app.lift()),
-            Err(Err(e)) if e.code() != Code::Unavailable => return Err(e.into()),
-            Err(Err(_)) => tokio::time::sleep(PAUSE).await,
-        }
+    async fn status(&self, order: u64) -> Reply<Status, OrderError> {
+        self.counts.attempt(self.journal.status(order)).await
     }
-    call().await
+
+    /// Calls of one connection start in their order: when these are answered, all notes before them have been heard.
+    async fn notes_arrive(&self) {
+        // Two, since there may be two connections, and the one with fewer calls under way is taken.
+        let _ = farcall::batch((self.warehouse.ledger(), self.warehouse.ledger())).await;
+    }
+
+    async fn book(&self) -> CallBook {
+        self.notes_arrive().await;
+        self.counts.book()
+    }
 }
 
 /// Whether it is certain that nothing was shipped. Money is not given back for goods that may be on
@@ -176,45 +220,9 @@ pub(crate) fn status_of(reply: &Reply<Outcome, OrderError>) -> Status {
     }
 }
 
-/// The orders of this desk and how far they are.
-#[derive(Default)]
-struct Book(Mutex<BTreeMap<u64, OrderLine>>);
-
-impl Book {
-    fn lines(&self) -> MutexGuard<'_, BTreeMap<u64, OrderLine>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open(&self, order: &Order) -> Result<OrderLine, OrderError> {
-        let &Order { id, item, pieces, .. } = order;
-        let ware = ware(item).filter(|_| pieces > 0).ok_or(OrderError::NotForSale { item })?;
-        let line = OrderLine { order: id, item, pieces, cents: ware.cents * u64::from(pieces), status: Status::Placed };
-        match self.lines().entry(id) {
-            Entry::Occupied(_) => Err(OrderError::Taken { order: id }),
-            Entry::Vacant(place) => Ok(place.insert(line).clone()),
-        }
-    }
-
-    fn set(&self, order: u64, status: Status) {
-        if let Some(line) = self.lines().get_mut(&order) {
-            line.status = status;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_book_takes_an_order_once() {
-        let book = Book::default();
-        let order = Order { id: 1, card: String::new(), item: 5, pieces: 2 };
-        assert_eq!(book.open(&order), Ok(OrderLine { order: 1, item: 5, pieces: 2, cents: 1798, status: Status::Placed }));
-        assert_eq!(book.open(&order), Err(OrderError::Taken { order: 1 }));
-        assert_eq!(book.open(&Order { id: 2, item: 8, ..order.clone() }), Err(OrderError::NotForSale { item: 8 }));
-        assert_eq!(book.open(&Order { id: 2, pieces: 0, ..order }), Err(OrderError::NotForSale { item: 5 }));
-    }
 
     #[test]
     fn money_goes_back_only_if_nothing_was_shipped() {
