@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::entry::{Advertised, Entry, EntryKey, InstanceId, ServiceKey};
+use crate::entry::{Entry, EntryKey, InstanceId};
 use crate::registry::{Gone, Update};
 
 /// The name of an instance that is known by this text: FNV-1a over it, 128 bits.
@@ -12,23 +12,6 @@ pub(crate) fn id(text: &str) -> InstanceId {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     let hash = text.bytes().fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
     InstanceId(hash.to_be_bytes())
-}
-
-/// An instance of which no more than an address is known.
-pub(crate) fn entry(service: &ServiceKey, address: String) -> Entry {
-    Entry {
-        service: service.clone(),
-        instance: id(&address),
-        incarnation: 0,
-        application: String::new(),
-        addresses: vec![Advertised { protocol: "farcall".to_owned(), address }],
-        labels: BTreeMap::new(),
-        weight: 100,
-        enabled: true,
-        host: None,
-        methods: Vec::new(),
-        params: BTreeMap::new(),
-    }
 }
 
 /// What changed from one list to the next.

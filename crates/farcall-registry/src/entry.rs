@@ -146,6 +146,24 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// An instance of which no more than an address is known. Its name is made from that, so that all who read it find the same.
+    pub fn at(service: &ServiceKey, address: impl Into<String>) -> Entry {
+        let address = address.into();
+        Entry {
+            service: service.clone(),
+            instance: crate::derived::id(&address),
+            incarnation: 0,
+            application: String::new(),
+            addresses: vec![Advertised { protocol: "farcall".to_owned(), address }],
+            labels: BTreeMap::new(),
+            weight: 100,
+            enabled: true,
+            host: None,
+            methods: Vec::new(),
+            params: BTreeMap::new(),
+        }
+    }
+
     /// Which one it is.
     pub fn key(&self) -> EntryKey {
         EntryKey { service: self.service.clone(), instance: self.instance, incarnation: self.incarnation }

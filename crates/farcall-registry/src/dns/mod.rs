@@ -120,7 +120,7 @@ impl Inner {
     }
 
     fn entry(&self, service: &ServiceKey, ip: IpAddr, port: u16) -> Entry {
-        let mut entry = derived::entry(service, format!("tcp://{}", SocketAddr::new(ip, port)));
+        let mut entry = crate::Entry::at(service, format!("tcp://{}", SocketAddr::new(ip, port)));
         entry.labels.clone_from(&self.labels);
         entry
     }

@@ -205,7 +205,7 @@ fn services_have_ports_weights_and_who_is_used_last() {
         let dns = server.open("dns+srv://_farcall._tcp.pay");
         assert_eq!(listed(&dns).await, ["tcp://10.0.0.1:9000 30", "tcp://10.0.0.1:9002 5", "tcp://[fd00::2]:9001 1"]);
         let list = dns.list(&service()).await.unwrap();
-        assert_eq!(list.suspect, [derived::entry(&service(), "tcp://10.0.0.1:9002".into()).key()]);
+        assert_eq!(list.suspect, [crate::Entry::at(&service(), "tcp://10.0.0.1:9002").key()]);
         // Targets whose addresses did not come along are asked for.
         server.set(|zone| zone.records.retain(|r| matches!(r.data, Data::Service { .. })));
         assert!(listed(&dns).await.is_empty());

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use farcall_core::Address;
 
-use crate::derived;
 use crate::entry::{Entry, ServiceKey};
 
 /// Largest file that is read, in bytes.
@@ -66,7 +65,7 @@ fn entry(line: &str) -> Result<Entry, String> {
     let address = words.next().unwrap_or_default();
     let address: Address = address.parse().map_err(|e: farcall_core::RpcError| e.message().to_owned())?;
     let none = ServiceKey { name: String::new(), group: String::new(), version: String::new() };
-    let mut entry = derived::entry(&none, address.to_string());
+    let mut entry = crate::Entry::at(&none, address.to_string());
     for word in words {
         let (name, value) = word.split_once('=').ok_or_else(|| format!("{word:?} is not NAME=VALUE"))?;
         set(&mut entry, name, value)?;
