@@ -32,10 +32,16 @@ pub struct RegistryLimits {
     pub methods: usize,
     /// Sessions open at a time, those whose connection is lost included. Default 100 000.
     pub sessions: usize,
+    /// Connections from one address (IPv6: one /64 network). Default 5 000; more where many programs come from behind one address.
+    pub connections_per_host: usize,
     /// Entries of one session. Default 10 000.
     pub session_entries: usize,
     /// Services in which one session has entries. Default 1 000.
     pub session_services: usize,
+    /// Entries of one caller in all its sessions: of an identity, or of a host if callers are not asked who they are. Default 200 000.
+    pub caller_entries: usize,
+    /// Services in which one caller has entries. Default 10 000.
+    pub caller_services: usize,
     /// Entries in all. Default 1 000 000.
     pub entries: usize,
     /// Services known in all. Default 100 000.
@@ -72,8 +78,11 @@ impl Default for RegistryLimits {
             addresses: 16,
             methods: 1024,
             sessions: 100_000,
+            connections_per_host: 5_000,
             session_entries: 10_000,
             session_services: 1_000,
+            caller_entries: 200_000,
+            caller_services: 10_000,
             entries: 1_000_000,
             services: 100_000,
             bytes: 512 << 20,

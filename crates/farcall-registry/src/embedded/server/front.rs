@@ -41,10 +41,12 @@ impl Front {
 impl Registrar for Front {
     async fn open(&self, hello: Hello) -> Reply<Streaming<Notice>> {
         hello.own.iter().try_for_each(|own| self.may(Action::Register, &hello.namespace, &own.key.service))?;
-        let owner = farcall_rpc::context().identity().map(|caller| Arc::from(caller.name()));
+        let context = farcall_rpc::context();
+        let owner = context.identity().map(|caller| Arc::from(caller.name()));
+        let host = context.peer().and_then(|peer| peer.facts.ip).map_or_else(|| "ip:this host".to_owned(), |ip| format!("ip:{ip}"));
         let session = random();
         let (sender, notices) = mpsc::channel(NOTICES);
-        let opened = self.0.on(|state, now| state.open(now, session, owner, &hello))?;
+        let opened = self.0.on(|state, now| state.open(now, session, owner, &host, &hello))?;
         let mut lasting = OpenSession { node: Arc::clone(&self.0), session, notices };
         self.0.lock().enter(session, sender)?;
         Ok(Streaming::produce(|out| async move {

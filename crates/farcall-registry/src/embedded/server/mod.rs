@@ -302,7 +302,14 @@ fn client_of(peer: &str, credentials: &Option<Credentials>) -> Result<RegistrarC
 
 /// Of a server with many connections that each do little.
 fn server_limits(limits: &RegistryLimits) -> Limits {
-    Limits { connections: limits.sessions, streams: limits.session_services.max(1024), keys: 0, spin: Duration::ZERO, ..Limits::default() }
+    Limits {
+        connections: limits.sessions,
+        connections_per_host: limits.connections_per_host,
+        streams: limits.session_services.max(1024),
+        keys: 0,
+        spin: Duration::ZERO,
+        ..Limits::default()
+    }
 }
 
 /// A running node of the registry, in this process. Dropped, it stops at once.

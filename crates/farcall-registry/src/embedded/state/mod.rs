@@ -8,6 +8,8 @@ mod check;
 mod disk;
 mod expiry;
 mod peers;
+#[cfg(test)]
+mod refusals;
 mod rules;
 #[cfg(test)]
 mod simulation;
@@ -56,6 +58,8 @@ struct Session {
     namespace: Arc<str>,
     /// Who opened it, if that is known.
     owner: Option<Arc<str>>,
+    /// Whose limits it counts for: its owner's, or its host's.
+    caller: Arc<str>,
     /// By the lease clock.
     renewed: Duration,
     connected: bool,
@@ -63,6 +67,14 @@ struct Session {
     suspect: bool,
     entries: HashMap<u64, HashSet<InstanceId>>,
     count: usize,
+}
+
+/// How much a caller has, in all its sessions.
+#[derive(Debug, Default)]
+struct Share {
+    entries: usize,
+    /// How many of them are of each topic.
+    topics: HashMap<u64, usize>,
 }
 
 /// A node's memory. See the module's text.
@@ -75,6 +87,8 @@ pub(crate) struct State {
     numbers: HashMap<TopicKey, u64>,
     next_topic: u64,
     sessions: HashMap<u64, Session>,
+    /// Of callers that have something.
+    callers: HashMap<Arc<str>, Share>,
     /// Entries that no session holds, and when their lease ends, by the lease clock.
     loose: HashMap<(u64, InstanceId), Duration>,
     readers: usize,
@@ -112,6 +126,7 @@ impl State {
             numbers: HashMap::new(),
             next_topic: 0,
             sessions: HashMap::new(),
+            callers: HashMap::new(),
             loose: HashMap::new(),
             readers: 0,
             next_reader: 0,
@@ -147,8 +162,8 @@ impl State {
 
     // Sessions.
 
-    /// Opens a session under `id`, and takes over what of its own entries is here already.
-    pub(crate) fn open(&mut self, now: Instant, id: u64, owner: Option<Arc<str>>, hello: &Hello) -> Result<Opened, RpcError> {
+    /// Opens a session under `id`, and takes over what of its own entries is here already. Whoever has no name counts as his host.
+    pub(crate) fn open(&mut self, now: Instant, id: u64, owner: Option<Arc<str>>, host: &str, hello: &Hello) -> Result<Opened, RpcError> {
         self.advance(now);
         check::name("namespace", &hello.namespace, &self.limits)?;
         check::consumer(&hello.who, &self.limits)?;
@@ -157,6 +172,8 @@ impl State {
         }
         let session = Session {
             namespace: Arc::from(hello.namespace.as_str()),
+            // A name is no address: those have a scheme.
+            caller: owner.clone().unwrap_or_else(|| Arc::from(host)),
             owner,
             renewed: self.expiry.clock(),
             connected: true,
@@ -296,8 +313,17 @@ impl State {
 
     fn room_in_session(&self, session: u64, topic: u64, instance: InstanceId) -> Result<(), RpcError> {
         let Some(s) = self.sessions.get(&session) else { return Ok(()) };
+        let share = self.callers.get(&s.caller);
+        let (entries, services) = share.map_or((0, 0), |share| (share.entries, share.topics.len()));
+        let has_service = share.is_some_and(|share| share.topics.contains_key(&topic));
         match s.entries.get(&topic) {
             Some(of) if of.contains(&instance) => Ok(()),
+            _ if entries >= self.limits.caller_entries => {
+                Err(check::full("caller_entries", self.limits.caller_entries, "entries of one caller"))
+            }
+            _ if services >= self.limits.caller_services && !has_service => {
+                Err(check::full("caller_services", self.limits.caller_services, "services of one caller"))
+            }
             _ if s.count >= self.limits.session_entries => {
                 Err(check::full("session_entries", self.limits.session_entries, "entries in one session"))
             }
@@ -324,10 +350,13 @@ impl State {
         let since = self.moment(now);
         self.loose.remove(&(topic, name.instance));
         self.place(topic, Record { stored, session: Some(session), suspect: false, peers, since, owner });
-        if let Some(s) = self.sessions.get_mut(&session)
-            && s.entries.entry(topic).or_default().insert(name.instance)
-        {
-            s.count += 1;
+        if let Some(s) = self.sessions.get_mut(&session) {
+            if s.entries.entry(topic).or_default().insert(name.instance) {
+                s.count += 1;
+                let share = self.callers.entry(Arc::clone(&s.caller)).or_default();
+                share.entries += 1;
+                *share.topics.entry(topic).or_default() += 1;
+            }
         }
         self.changed(now, topic);
     }
@@ -401,9 +430,13 @@ impl State {
     fn leave(&mut self, session: u64, topic: u64, instance: InstanceId) {
         let Some(s) = self.sessions.get_mut(&session) else { return };
         let Some(of) = s.entries.get_mut(&topic) else { return };
-        s.count -= usize::from(of.remove(&instance));
+        let was_there = of.remove(&instance);
         if of.is_empty() {
             s.entries.remove(&topic);
+        }
+        if was_there {
+            s.count -= 1;
+            give_back(&mut self.callers, &s.caller, topic);
         }
         if s.count == 0 && !s.connected {
             self.sessions.remove(&session);
@@ -542,6 +575,21 @@ impl State {
     pub(crate) fn consumers(&self, namespace: &str, service: &ServiceKey) -> Vec<Consumer> {
         let number = self.numbers.get(&topic_key(namespace, service));
         number.and_then(|n| self.topics.get(n)).map(Topic::consumers).unwrap_or_default()
+    }
+}
+
+/// A caller has one entry less. Names are without number: who has nothing is forgotten.
+fn give_back(callers: &mut HashMap<Arc<str>, Share>, caller: &Arc<str>, topic: u64) {
+    let Some(share) = callers.get_mut(caller) else { return };
+    share.entries -= 1;
+    if let MapEntry::Occupied(mut of) = share.topics.entry(topic) {
+        *of.get_mut() -= 1;
+        if *of.get() == 0 {
+            of.remove();
+        }
+    }
+    if share.entries == 0 {
+        callers.remove(caller);
     }
 }
 

@@ -297,7 +297,7 @@ impl<'a> World<'a> {
                     if provider.withdrawn { Vec::new() } else { vec![Own { key: entry.key(), hash: Stored::of(&entry).unwrap().hash }] };
                 self.next_session += 1;
                 let who = Consumer { application: String::new(), host: String::new() };
-                let opened = state.open(self.now, self.next_session, None, &Hello { namespace: String::new(), who, own });
+                let opened = state.open(self.now, self.next_session, None, "host", &Hello { namespace: String::new(), who, own });
                 if opened.as_ref().is_ok_and(|opened| opened.missing.is_empty() && !provider.withdrawn) {
                     self.nodes[n].heard[p] = Some(self.now);
                 }
@@ -481,6 +481,9 @@ fn check_counts(state: &State) {
             assert!(of.iter().all(|i| state.topics[topic].record(*i).is_some_and(|r| r.session == Some(*id))), "a session's entry");
         }
     }
+    let shares: usize = state.callers.values().map(|share| share.entries).sum();
+    assert_eq!(shares, state.sessions.values().map(|s| s.count).sum::<usize>(), "what callers have is what their sessions have");
+    assert!(state.callers.values().all(|share| share.entries > 0 && share.topics.values().sum::<usize>() == share.entries));
     for (topic, record) in records() {
         let place = (topic, record.stored.name.instance);
         match record.session {
