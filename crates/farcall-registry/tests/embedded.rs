@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use farcall_core::{Code, Credentials};
 use farcall_registry::embedded::{Embedded, Nodes, RegistryLimits};
-use farcall_registry::{Advertised, Completeness, Consumer, Entry, Gone, InstanceId, Listing, Registry, Rule, ServiceKey, Update, Updates};
+use farcall_registry::{Completeness, Consumer, Entry, Gone, InstanceId, Listing, Registry, Rule, ServiceKey, Update, Updates};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -55,13 +55,23 @@ fn rule(body: &str) -> Rule {
 
 /// Two nodes that know of each other.
 async fn pair() -> (Embedded, Embedded) {
-    // Ports that are free now: each must know the other's before it starts.
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (a, b) = (free(), free());
-    let (at, bt) = (format!("tcp://{}", a.local_addr().unwrap()), format!("tcp://{}", b.local_addr().unwrap()));
-    drop((a, b));
+    // Each must know the other's before it starts.
+    let (at, bt) = (own_address(), own_address());
     let node = |own: &str, other: &str| Embedded::builder().limits(quick()).peer(other.to_owned()).listen(own.to_owned());
     (node(&at, &bt).await.unwrap(), node(&bt, &at).await.unwrap())
+}
+
+/// A port that stays free between a node's end and its next start: below those that the system gives to whoever connects.
+fn own_address() -> String {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (std::process::id().wrapping_mul(37).wrapping_add(n.into()) % 10_000) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return format!("tcp://127.0.0.1:{port}");
+        }
+    }
 }
 
 fn nodes(of: &[&Embedded]) -> Nodes {
@@ -73,19 +83,8 @@ fn service(name: &str) -> ServiceKey {
 }
 
 fn entry(name: &str, n: u8) -> Arc<Entry> {
-    Arc::new(Entry {
-        service: service(name),
-        instance: InstanceId([n; 16]),
-        incarnation: 1,
-        application: "till".into(),
-        addresses: vec![Advertised { protocol: "farcall".into(), address: format!("tcp://10.0.0.{n}:9000") }],
-        labels: BTreeMap::new(),
-        weight: 100,
-        enabled: true,
-        host: None,
-        methods: Vec::new(),
-        params: BTreeMap::new(),
-    })
+    let at = Entry::at(&service(name), format!("tcp://10.0.0.{n}:9000"));
+    Arc::new(Entry { instance: InstanceId([n; 16]), incarnation: 1, application: "till".into(), ..at })
 }
 
 async fn first(updates: &mut Box<dyn Updates>) -> Listing {
@@ -149,6 +148,65 @@ fn a_lost_provider_is_suspect_at_once_and_gone_after_its_lease() {
     });
 }
 
+/// What goes with the very push that tells the end of the warm-up is told like everything that goes.
+#[test]
+fn an_entry_that_goes_as_the_warm_up_ends_is_said_to_have_expired() {
+    run(async {
+        let node = node().await;
+        let (provider, consumer) = (nodes(&[&node]), nodes(&[&node]));
+        let mut updates = consumer.subscribe(&service("pay"), None).await.unwrap();
+        let held = provider.publish(entry("pay", 1)).await.unwrap();
+        // Lost long before the warm-up ends, its lease over when it does or soon after.
+        drop((held, provider));
+        let gone = loop {
+            match updates.next().await.unwrap() {
+                Update::Gone(key, why) => break Some((key, why)),
+                Update::All(listing) if listing.completeness == Completeness::Complete && listing.entries.is_empty() => break None,
+                _ => {}
+            }
+        };
+        assert_eq!(gone, Some((entry("pay", 1).key(), Gone::Expired)));
+    });
+}
+
+#[test]
+fn a_node_lets_in_as_many_connections_of_a_host_as_it_is_told() {
+    run(async {
+        let limits = RegistryLimits { connections_per_host: 2, ..quick() };
+        let node = Embedded::builder().limits(limits).listen("tcp://127.0.0.1:0").await.unwrap();
+        let (first, second, third) = (nodes(&[&node]), nodes(&[&node]), nodes(&[&node]));
+        first.services().await.unwrap();
+        second.services().await.unwrap();
+        let e = third.services().await.unwrap_err();
+        assert!(e.message().contains("connections_per_host"), "{e}");
+        first.services().await.unwrap();
+    });
+}
+
+/// A million services by one client: it may open many sessions, and has one share in all of them.
+#[test]
+fn a_caller_has_one_share_in_all_its_sessions() {
+    run(async {
+        let limits = RegistryLimits { caller_services: 3, caller_entries: 5, ..quick() };
+        let node = Embedded::builder().limits(limits).listen("tcp://127.0.0.1:0").await.unwrap();
+        let sessions: Vec<Nodes> = (0..4).map(|_| nodes(&[&node])).collect();
+        let mut held = Vec::new();
+        for (n, session) in sessions.iter().take(3).enumerate() {
+            held.push(session.publish(entry(&format!("pay{n}"), 1)).await.unwrap());
+        }
+        let e = sessions[3].publish(entry("pay3", 1)).await.err().unwrap();
+        assert_eq!((e.code(), e.message().contains("limit `caller_services`")), (Code::ResourceExhausted, true), "{e}");
+        for n in 2..4 {
+            held.push(sessions[0].publish(entry("pay0", n)).await.unwrap());
+        }
+        let e = sessions[1].publish(entry("pay1", 9)).await.err().unwrap();
+        assert_eq!((e.code(), e.message().contains("limit `caller_entries`")), (Code::ResourceExhausted, true), "{e}");
+        // What is given back may be taken again.
+        held.remove(0).withdraw().await.unwrap();
+        sessions[0].publish(entry("pay0", 7)).await.unwrap();
+    });
+}
+
 #[test]
 fn a_node_that_was_just_started_says_that_it_does_not_know_all() {
     run(async {
@@ -177,8 +235,8 @@ fn consumers_and_services_are_told() {
 #[test]
 fn a_node_that_is_started_again_gets_everything_back() {
     run(async {
-        let one = node().await;
-        let address = one.address().to_string();
+        let address = own_address();
+        let one = Embedded::builder().limits(quick()).listen(address.clone()).await.unwrap();
         let provider = nodes(&[&one]);
         let mut held = provider.publish(entry("pay", 1)).await.unwrap();
         drop(one);

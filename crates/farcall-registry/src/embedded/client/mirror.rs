@@ -61,12 +61,17 @@ impl Mirror {
         let news = push.complete != self.complete || push.epoch != self.epoch || push.whole;
         (self.epoch, self.revision, self.complete) = (push.epoch, push.to, push.complete);
         let (count, digest) = (push.count as usize, push.digest);
-        let updates = self.take(service, push)?;
+        let mut updates = self.take(service, push)?;
         self.digest = self.entries.values().fold(self.rules_digest, |all, seen| all ^ seen.hash);
         if self.digest != digest || self.entries.len() != count {
             return Err(out_of_step("what came of the changes is not what the node has"));
         }
-        Ok(if news { vec![Update::All(self.listing())] } else { updates })
+        if news {
+            // A listing does not say why something is not in it any more.
+            updates.retain(|update| matches!(update, Update::Gone(..)));
+            updates.push(Update::All(self.listing()));
+        }
+        Ok(updates)
     }
 
     fn take(&mut self, service: &ServiceKey, push: Push) -> Result<Vec<Update>, RpcError> {

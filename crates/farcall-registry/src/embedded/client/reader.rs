@@ -94,7 +94,10 @@ impl Reader {
         };
         self.failures = 0;
         match std::mem::take(&mut self.first) {
-            true => self.waiting.push_back(Update::All(mirror.listing())),
+            true => {
+                self.waiting.push_back(Update::All(mirror.listing()));
+                self.waiting.extend(updates.into_iter().filter(|update| matches!(update, Update::Gone(..))));
+            }
             false => self.waiting.extend(updates),
         }
         Ok(())
