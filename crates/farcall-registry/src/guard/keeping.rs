@@ -79,6 +79,13 @@ impl Keeping {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// The entry is another now: it is published at once, unless an attempt is to be made anyway.
+    pub fn changed(&mut self, now: Duration) {
+        if self.is_held() {
+            self.state = State::Due(now);
+        }
+    }
+
     /// The backend may have lost it.
     pub fn lost(&mut self, now: Duration) {
         // All providers lose a backend together: they come back one by one.

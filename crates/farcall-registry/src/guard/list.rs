@@ -283,6 +283,7 @@ impl List {
         let complete = listing.completeness == Completeness::Complete && !outdated;
         if !outdated {
             (from.epoch, from.revision) = (listing.epoch, listing.revision);
+            self.version += u64::from(!same_rules(&from.rules, &listing.rules));
             from.rules.clone_from(&listing.rules);
         }
         from.complete |= complete;
@@ -327,7 +328,7 @@ impl List {
         let full = self.merged.len() >= self.settings.entries;
         let known = |entry: &Entry| from.view.get(&entry.instance).map_or(full, |seen| *seen.entry == *entry);
         let all = listing.completeness == Completeness::Incomplete || from.view.keys().all(|instance| listed.contains_key(instance));
-        all && listed.values().all(|entry| known(entry))
+        all && listed.values().all(|entry| known(entry)) && same_rules(&from.rules, &listing.rules)
     }
 
     /// What only the cache file has is in doubt, now that a backend has told all there is.
@@ -557,4 +558,9 @@ impl List {
         let gone: Vec<InstanceId> = self.kept.extract_if(.., |_, kept| old(kept)).map(|(instance, _)| instance).collect();
         gone.into_iter().for_each(|instance| self.settle(instance, now));
     }
+}
+
+/// Whether two listings have the same rules, in whatever order.
+fn same_rules(a: &[Arc<Rule>], b: &[Arc<Rule>]) -> bool {
+    a == b || a.len() == b.len() && a.iter().all(|rule| b.contains(rule))
 }

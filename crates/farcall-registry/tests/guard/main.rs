@@ -4,6 +4,7 @@
 //! busy loop; and when the faults stop, the list becomes the truth. A seed that fails is replayed with FARCALL_SEED.
 
 mod backend;
+mod rules;
 mod world;
 
 use farcall_sim::run_seeds;

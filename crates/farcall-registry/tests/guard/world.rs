@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_registry::guard::{Action, Keeping, List, Random, Reach, Task};
-use farcall_registry::{Advertised, Entry, Gone, GuardSettings, InstanceId, ServiceKey, Update};
+use farcall_registry::{Entry, Gone, GuardSettings, InstanceId, ServiceKey, Update};
 use farcall_sim::Rng;
 
 use crate::backend::Backend;
@@ -57,19 +57,8 @@ fn service() -> ServiceKey {
 }
 
 fn entry(n: usize, incarnation: u64) -> Arc<Entry> {
-    Arc::new(Entry {
-        service: service(),
-        instance: InstanceId([n as u8; 16]),
-        incarnation,
-        application: "sim".into(),
-        addresses: vec![Advertised { protocol: "farcall".into(), address: format!("tcp://10.0.0.{n}:1") }],
-        labels: BTreeMap::new(),
-        weight: 100,
-        enabled: true,
-        host: None,
-        methods: Vec::new(),
-        params: BTreeMap::new(),
-    })
+    let at = Entry::at(&service(), format!("tcp://10.0.0.{n}:1"));
+    Arc::new(Entry { instance: InstanceId([n as u8; 16]), incarnation, application: "sim".into(), ..at })
 }
 
 impl World {
