@@ -66,7 +66,8 @@ impl Cache {
         let stem = format!("{}-{}", plain(&service.name), &print[..12]);
         let (path, lock, broken) = match take_slot(&folder, &stem) {
             Ok((path, lock)) => (path, Some(lock), None),
-            Err(why) => (folder.join(stem), None, Some(why)),
+            // What is there can be read all the same.
+            Err(why) => (folder.join(format!("{stem}.0.list")), None, Some(why)),
         };
         Cache(Arc::new(Inner { path, _lock: lock, broken, writing: Mutex::default() }))
     }
@@ -90,7 +91,6 @@ impl Cache {
         let complain = |why: &str| watcher.tell(&Event::Cache { path: &inner.path, why });
         if let Some(why) = &inner.broken {
             complain(&format!("lists are not kept: {why}"));
-            return Default::default();
         }
         let own = [inner.path.clone(), before(&inner.path)];
         let others = others(&inner.path);
@@ -209,7 +209,7 @@ enum Unread {
 impl From<std::io::Error> for Unread {
     fn from(e: std::io::Error) -> Unread {
         match e.kind() {
-            std::io::ErrorKind::NotFound => Unread::Missing,
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Unread::Missing,
             _ => Unread::Bad(format!("it cannot be read: {e}")),
         }
     }

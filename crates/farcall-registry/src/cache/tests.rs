@@ -207,3 +207,46 @@ fn a_full_disk_is_named_and_the_last_good_list_stays() {
     assert_eq!(loaded, [1]);
     assert!(complaints.len() == 1 && complaints[0].contains("No space left on device"), "{complaints:?}");
 }
+
+/// A folder that may only be read is read: a program in a container whose file system is read-only starts from the list that is there.
+#[test]
+fn a_folder_that_may_only_be_read_is_read() {
+    let place = Place::new("readonly");
+    fs::create_dir_all(&place.folder).unwrap();
+    let run = |args: &[&str]| std::process::Command::new(args[0]).args(&args[1..]).output().is_ok_and(|done| done.status.success());
+    let folder = place.folder.display().to_string();
+    if !run(&["mount", "-t", "tmpfs", "-o", "size=1m", "farcall", &folder]) {
+        println!("skipped: a file system cannot be mounted here");
+        return;
+    }
+    let cache = place.open();
+    place.save(&cache, &[1, 2], &[]);
+    drop(cache);
+    let readonly = run(&["mount", "-o", "remount,ro", &folder]);
+    let cache = place.open();
+    let loaded = place.load(&cache);
+    place.save(&cache, &[3], &[]);
+    let again = place.load(&cache);
+    let complaints = place.complaints();
+    drop(cache);
+    assert!(run(&["umount", &folder]) && readonly);
+    assert_eq!((loaded, again), (vec![1, 2], vec![1, 2]));
+    assert!(complaints[0].contains("lists are not kept") && complaints[0].contains("Read-only file system"), "{complaints:?}");
+}
+
+#[test]
+fn what_a_cache_holds_is_limited_by_name() {
+    let place = Place::new("limits");
+    let cache = place.open();
+    // Sparse: it takes no room.
+    File::create(cache.path()).unwrap().set_len(LARGEST_FILE + 1).unwrap();
+    assert!(place.load(&cache).is_empty());
+    let complaints = place.complaints();
+    assert!(complaints.len() == 1 && complaints[0].contains("it is larger than 67108864 bytes"), "{complaints:?}");
+    let others: Vec<Cache> = (1..MOST_SLOTS).map(|_| place.open()).collect();
+    let one_more = place.open();
+    place.load(&one_more);
+    let complaints = place.complaints();
+    assert!(complaints[0].contains("all 256 slots of") && complaints[0].contains("are taken by other processes"), "{complaints:?}");
+    drop(others);
+}
