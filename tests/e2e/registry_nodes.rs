@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use farcall_registry::embedded::Nodes;
-use farcall_registry::{Advertised, Consumer, Entry, InstanceId, Registry, ServiceKey};
+use farcall_registry::{Consumer, Entry, InstanceId, Registry, ServiceKey};
 
 use crate::cli;
 use crate::support::run;
@@ -68,19 +68,9 @@ pub(crate) fn service(name: &str) -> ServiceKey {
 }
 
 pub(crate) fn entry(name: &str, n: u8) -> Arc<Entry> {
-    Arc::new(Entry {
-        service: service(name),
-        instance: InstanceId([n; 16]),
-        incarnation: 1,
-        application: "till".into(),
-        addresses: vec![Advertised { protocol: "farcall".into(), address: format!("tcp://10.0.0.{n}:9000") }],
-        labels: BTreeMap::from([("zone".to_owned(), "b".to_owned())]),
-        weight: 100,
-        enabled: true,
-        host: None,
-        methods: Vec::new(),
-        params: BTreeMap::new(),
-    })
+    let labels = BTreeMap::from([("zone".to_owned(), "b".to_owned())]);
+    let at = Entry::at(&service(name), format!("tcp://10.0.0.{n}:9000"));
+    Arc::new(Entry { instance: InstanceId([n; 16]), incarnation: 1, application: "till".into(), labels, ..at })
 }
 
 #[test]
@@ -125,4 +115,43 @@ fn a_registry_that_cannot_be_reached_is_said_so() {
         &["no node of the registry farcall://127.0.0.1:", "calling again cannot run it twice"],
     );
     cli::run(&["ls", "--registry", "farcal://h"]).check(2, &[], &["there is no kind of registry \"farcal\""]);
+}
+
+/// Who may, turns an instance off; who may not, is told so. `ls` shows what consumers go by.
+#[test]
+fn an_operator_turns_instances_off_with_the_command() {
+    let folder = std::env::temp_dir().join(format!("farcall-operate-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let tokens = folder.join("tokens");
+    std::fs::write(&tokens, "reader-token shop\nops-token ann ops\nbank-token bank\n").unwrap();
+    let grants = ["--allow", "*:read:*", "--allow", "role=ops:rules:*", "--allow", "bank:register:*"];
+    let node = NodeProcess::start("tcp://127.0.0.1:0", &[&["--tokens", &tokens.display().to_string()][..], &grants].concat());
+    let url = node.url();
+    run(async {
+        let credentials = |token: &str| farcall::Credentials::bearer(token.to_owned());
+        let bank = Nodes::builder([node.address.clone()]).credentials(credentials("bank-token")).build().unwrap();
+        let _held = (bank.publish(entry("Pay", 1)).await.unwrap(), bank.publish(entry("Pay", 2)).await.unwrap());
+        let with = |token: &str, args: &[&str]| cli::run_in(&[args, &["--registry", &url]].concat(), "FARCALL_TOKEN", token);
+        let ops = |args: &[&str]| with("ops-token", &[&["registry"], args].concat());
+        let ls = || with("reader-token", &["ls", "Pay"]);
+        cli::run(&["ls", "--registry", &url]).check(1, &[], &["Unauthenticated"]);
+        ls().check(0, &["tcp://10.0.0.1:9000  till  zone=b"], &[]);
+        with("reader-token", &["registry", "disable", "Pay", "01010101"]).check(1, &[], &["\"shop\" may not write rules for Pay"]);
+        ops(&["disable", "Pay", "01010101"]).check(0, &["enabled=false", "tcp://10.0.0.1:9000  till  disabled"], &[]);
+        ls().check(0, &["tcp://10.0.0.1:9000  till  disabled  zone=b", "tcp://10.0.0.2:9000  till  zone=b", "rules:", "instance "], &[]);
+        ops(&["weight", "7", "Pay", "tcp://10.0.0.2:9000", "0101"]).check(0, &["enabled=false weight=7"], &[]);
+        ls().check(0, &["till  weight=7  disabled", "tcp://10.0.0.2:9000  till  weight=7  zone=b"], &[]);
+        ops(&["enable", "Pay", "0101"]).check(0, &["enabled=true weight=7"], &[]);
+        ops(&["reset", "Pay", "0101", "tcp://10.0.0.2:9000"]).check(0, &["as its provider says"], &[]);
+        ls().check(0, &["tcp://10.0.0.1:9000  till  zone=b", "tcp://10.0.0.2:9000  till  zone=b"], &[]);
+        for (instance, why) in [
+            ("01", "write 4 to 32 of its digits"),
+            ("99999999", "there is none; farcall ls shows them"),
+            ("tcp://10.0.0.9:1", "no instance has this address"),
+        ] {
+            ops(&["disable", "Pay", instance]).check(2, &[], &[why]);
+        }
+        ops(&["disable", "Pya", "0101"]).check(2, &[], &["did you mean \"Pay\"?"]);
+    });
+    std::fs::remove_dir_all(folder).unwrap();
 }

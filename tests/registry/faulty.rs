@@ -201,8 +201,12 @@ impl Updates for Told {
             })
             .await;
             let mut hangs = self.hangs.subscribe();
-            let _ = hangs.wait_for(|fault| *fault != Fault::Hang as u8).await;
-            update
+            let after = hangs.wait_for(|fault| *fault != Fault::Hang as u8).await.map(|fault| *fault);
+            match after {
+                // What it was about to tell when it hung is never told.
+                Ok(after) if after == Fault::Down as u8 => Err(RpcError::not_sent(Code::Unavailable, "the registry went down")),
+                _ => update,
+            }
         })
     }
 }

@@ -22,6 +22,7 @@ pub(crate) enum Command {
     Compat(Compat),
     Health(Health),
     Registry(registry::args::Node),
+    Operate(registry::args::Operate),
     Ls(registry::args::Ls),
     Watch(registry::args::Watch),
 }
@@ -129,6 +130,7 @@ usage:
   farcall compat OLD NEW [SERVICE]             whether two versions understand each other
   farcall health ADDR [SERVICE]                whether it is ready for calls
   farcall registry                             a registry, for others to register and be found at
+  farcall registry disable SERVICE INSTANCE…   an instance turned off and on, or given another weight
   farcall ls [SERVICE]                         what a registry knows
   farcall watch SERVICE                        what happens to a service at a registry
   farcall COMMAND --help                       more about a command
@@ -591,6 +593,10 @@ mod tests {
             ("call tcp://h:1 P.pay --meta x", "KEY=VALUE"),
             ("call tcp://h:1 P.pay --meta Ten=x", "write \"ten\""),
             ("registry x", "\"x\" is one too many"),
+            ("registry disable", "which service?"),
+            ("registry disable P", "which instances of P?"),
+            ("registry weight P 1", "write farcall registry weight N SERVICE INSTANCE"),
+            ("registry enable P x --regstry u", "did you mean --registry?"),
             ("registry --listn", "did you mean --listen?"),
             ("registry --lease 50ms", "at least 100ms"),
             ("registry --allow bank:pay:*", "there is no action \"pay\""),

@@ -47,6 +47,7 @@ fn run(command: Command) -> Result<Output, Failure> {
         Command::Call(options) => on_a_runtime(call::run(options)).map(Output::from),
         Command::Compat(options) => on_a_runtime(compat::run(options)),
         Command::Registry(options) => on_a_runtime(registry::node(options)).map(Output::from),
+        Command::Operate(options) => on_a_runtime(registry::operate(options)).map(Output::from),
         Command::Ls(options) => on_a_runtime(registry::ls(options)).map(Output::from),
         Command::Watch(options) => on_a_runtime(registry::watch(options)).map(Output::from),
         Command::Health(options) => on_a_runtime(health::run(options)),

@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::cache::Cache;
 use crate::entry::{Entry, InstanceId, ServiceKey};
 use crate::guard::{Action, GuardSettings, Instance, List, Random, Reach};
+use crate::overrides::Override;
 use crate::registry::{Consumer, Listing, Registry, Update};
 use crate::watcher::{Event, Watcher};
 
@@ -351,7 +352,9 @@ impl Looking {
             let mut state = shared.state();
             state.errors.clone_from(&self.errors);
             if !same {
-                state.instances = self.list.instances().cloned().collect();
+                let rules = self.list.all_rules();
+                let as_ruled = |i: &Instance| Instance { entry: Override::apply(&rules, &i.entry), ..i.clone() };
+                state.instances = self.list.instances().map(as_ruled).collect();
             }
             seen.tried |= !state.instances.is_empty();
         }
@@ -359,15 +362,17 @@ impl Looking {
             self.shown = Some(seen);
             shared.seen.send_replace(seen);
             if !same {
-                self.settings.watcher.tell(&Event::Changed { directory: &Directory(shared) });
-                self.save();
+                let directory = Directory(shared);
+                self.settings.watcher.tell(&Event::Changed { directory: &directory });
+                self.save(&directory.instances());
             }
         }
     }
 
-    fn save(&mut self) {
+    /// As rules have them: a program that starts while no registry answers knows no rules.
+    fn save(&mut self, instances: &[Instance]) {
         if let Some(cache) = &self.settings.cache {
-            let entries = self.list.instances().map(|instance| Arc::clone(&instance.entry)).collect();
+            let entries = instances.iter().map(|instance| Arc::clone(&instance.entry)).collect();
             cache.save(&self.settings.service, entries, self.list.tombstones().collect(), &self.settings.watcher);
         }
     }
@@ -425,13 +430,39 @@ async fn probe(entry: &Entry, cap: Duration) -> Reach {
     let mut reach = Reach::Refused;
     let addresses: Vec<Address> = crate::order::addresses(entry).collect();
     for address in addresses {
-        match tokio::time::timeout(cap, farcall_transport::connect(&address)).await {
-            Ok(Ok(_)) => return Reach::Answered,
+        match tokio::time::timeout(cap, knock(address)).await {
+            Ok(Ok(())) => return Reach::Answered,
             Ok(Err(e)) if is_refused(&e) => {}
             _ => reach = Reach::Silent,
         }
     }
     reach
+}
+
+/// Of what is encrypted only the port is looked at: that needs no trust, and says as much.
+async fn knock(address: Address) -> Result<(), RpcError> {
+    match address {
+        Address::Tls { host, port } => farcall_transport::connect(&Address::Tcp { host, port }).await.map(drop),
+        Address::Quic { host, port } => {
+            let silent = |e: std::io::Error| RpcError::not_sent(Code::Unavailable, e.to_string()).with_source(e);
+            is_open(&host, port).await.map_err(silent)
+        }
+        address => farcall_transport::connect(&address).await.map(drop),
+    }
+}
+
+/// A host says of a closed port that it is closed; one that says nothing within moments may be open.
+async fn is_open(host: &str, port: u16) -> std::io::Result<()> {
+    const MOMENT: Duration = Duration::from_millis(300);
+    let there = tokio::net::lookup_host((host, port)).await?.next().ok_or(std::io::ErrorKind::NotConnected)?;
+    let any: std::net::SocketAddr = if there.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = tokio::net::UdpSocket::bind(any).await?;
+    socket.connect(there).await?;
+    socket.send(&[0]).await?;
+    match tokio::time::timeout(MOMENT, socket.recv(&mut [0; 1])).await {
+        Ok(Err(e)) => Err(e),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
 }
 
 /// Whether the other host said that nobody listens there.

@@ -1,8 +1,10 @@
 //! `Server::builder().register("farcall://…")`: a server that makes itself known, and takes itself back before it goes.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use farcall_core::{Address, Code, RpcError, ServiceDescriptor, Stage};
@@ -51,8 +53,7 @@ pub struct Registration {
     backends: Backends,
     application: Option<String>,
     namespace: Option<String>,
-    labels: BTreeMap<String, String>,
-    weight: u32,
+    said: watch::Sender<Said>,
     advertise: Vec<String>,
     guard: GuardSettings,
     wait: Duration,
@@ -60,6 +61,51 @@ pub struct Registration {
     status: watch::Sender<Vec<Status>>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a server says of itself that may change while it serves.
+#[derive(Debug, Clone)]
+struct Said {
+    labels: BTreeMap<String, String>,
+    weight: u32,
+    enabled: bool,
+    /// Of the last change, so that at all backends it is the same.
+    incarnation: u64,
+}
+
+/// Changes what a server says of itself while it serves; see [`Registration::handle`]. Cheap to clone.
+///
+/// A change goes to all registries as a start of the instance that takes the place of the one before: consumers see no gap, and keep
+/// their connections unless it is disabled or its weight becomes 0.
+#[derive(Debug, Clone)]
+pub struct RegistrationHandle(watch::Sender<Said>);
+
+impl RegistrationHandle {
+    /// Its share of the calls, relative to others'; 0 = none.
+    pub fn set_weight(&self, weight: u32) {
+        self.change(|said| said.weight = weight);
+    }
+
+    /// Whether it is to be called. Off, it stays registered: consumers see it and go elsewhere.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.change(|said| said.enabled = enabled);
+    }
+
+    /// Sets a label, or takes it away.
+    pub fn set_label<'a>(&self, name: impl Into<String>, value: impl Into<Option<&'a str>>) {
+        let name = name.into();
+        self.change(|said| match value.into() {
+            Some(value) => drop(said.labels.insert(name, value.to_owned())),
+            None => drop(said.labels.remove(&name)),
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Said)) {
+        self.0.send_modify(|said| {
+            change(said);
+            said.incarnation = incarnation();
+        });
+    }
 }
 
 /// Where one service stands at one backend.
@@ -90,8 +136,7 @@ impl Registration {
             backends: registries.into(),
             application: None,
             namespace: None,
-            labels: BTreeMap::new(),
-            weight: WEIGHT,
+            said: watch::Sender::new(Said { labels: BTreeMap::new(), weight: WEIGHT, enabled: true, incarnation: incarnation() }),
             advertise: Vec::new(),
             guard: GuardSettings::default(),
             wait: WAIT,
@@ -115,15 +160,35 @@ impl Registration {
     }
 
     /// A label: `zone`, `tag` and the like.
-    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.labels.insert(name.into(), value.into());
+    pub fn label(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.said.send_modify(|said| drop(said.labels.insert(name.into(), value.into())));
         self
     }
 
     /// The share of the calls, relative to others'. Default 100; 0 = none.
-    pub fn weight(mut self, weight: u32) -> Self {
-        self.weight = weight;
+    pub fn weight(self, weight: u32) -> Self {
+        self.said.send_modify(|said| said.weight = weight);
         self
+    }
+
+    /// Whether the server is to be called as soon as it is registered. Default yes; no = it is known, and called once it or an operator
+    /// says so.
+    pub fn enabled(self, enabled: bool) -> Self {
+        self.said.send_modify(|said| said.enabled = enabled);
+        self
+    }
+
+    /// Changes labels, weight and whether it is called, later on:
+    ///
+    /// ```
+    /// # use farcall_registry::Registration;
+    /// let registration = Registration::at("farcall://10.0.0.1:7400").enabled(false);
+    /// let handle = registration.handle();
+    /// // Given to a server; when its caches are warm:
+    /// handle.set_enabled(true);
+    /// ```
+    pub fn handle(&self) -> RegistrationHandle {
+        RegistrationHandle(self.said.clone())
     }
 
     /// An address under which consumers reach the server, instead of those that it listens on; may be called for several. Port 0 is
@@ -159,15 +224,16 @@ impl Registration {
 
     fn entries(&self, opened: &Opened, addresses: &[Address], services: &[&ServiceDescriptor]) -> Result<Vec<Entry>, RpcError> {
         let addresses = advertise::addresses(&self.advertise, addresses, &opened.hosts, self.watcher.as_ref())?;
+        let said = self.said.borrow().clone();
         let entry = Entry {
             service: ServiceKey { name: String::new(), group: String::new(), version: String::new() },
             instance: instance(),
-            incarnation: incarnation(),
+            incarnation: said.incarnation,
             application: self.application.clone().unwrap_or_else(host::application),
             addresses,
-            labels: self.labels.clone(),
-            weight: self.weight,
-            enabled: true,
+            labels: said.labels,
+            weight: said.weight,
+            enabled: said.enabled,
             host: host::this_host(),
             methods: Vec::new(),
             params: BTreeMap::new(),
@@ -181,6 +247,9 @@ impl Registration {
     }
 
     async fn start(&self, addresses: &[Address], services: &[&ServiceDescriptor]) -> Result<(), RpcError> {
+        // It starts now, not when this was made.
+        self.handle().change(|_| {});
+        let said = self.said.subscribe();
         let opened = self.backends.open(self.namespace.as_deref())?;
         let entries = self.entries(&opened, addresses, services)?;
         let places: Vec<(Arc<dyn Registry>, Arc<Entry>)> = entries
@@ -199,7 +268,8 @@ impl Registration {
         self.status.send_replace(places.iter().map(unknown).collect());
         let start = |(n, (registry, entry)): (usize, (Arc<dyn Registry>, Arc<Entry>))| {
             let (guard, watcher, status) = (self.guard.clone(), Arc::clone(&self.watcher), self.status.clone());
-            let keeper = Keeper { registry, entry, guard, watcher, status, n, start: Instant::now() };
+            let (said, start) = (said.clone(), Instant::now());
+            let keeper = Keeper { registry, entry, said, guard, watcher, status, n, start };
             tokio::spawn(keeper.run(self.stop.subscribe()))
         };
         let tasks: Vec<_> = places.into_iter().enumerate().map(start).collect();
@@ -278,6 +348,7 @@ fn incarnation() -> u64 {
 struct Keeper {
     registry: Arc<dyn Registry>,
     entry: Arc<Entry>,
+    said: watch::Receiver<Said>,
     guard: GuardSettings,
     watcher: Arc<dyn Watcher>,
     status: watch::Sender<Vec<Status>>,
@@ -287,15 +358,19 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(self, mut stop: watch::Receiver<bool>) {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut keeping = Keeping::new(self.guard.clone(), Random::seeded());
         let mut held: Option<Box<dyn Published>> = None;
         while !*stop.borrow_and_update() {
+            if self.has_changed() {
+                // What is held stays until the new one is there in its place.
+                keeping.changed(self.start.elapsed());
+            }
             match keeping.poll(self.start.elapsed()) {
                 Some(Task::Publish) => {
-                    // Its backend may clear it away before the new one comes.
-                    drop(held.take());
+                    let before = held.take();
                     held = self.publish(&mut keeping).await;
+                    drop(before);
                 }
                 Some(Task::Check) => self.check(&mut keeping, held.as_mut()).await,
                 None => self.wait(&mut keeping, &mut held, &mut stop).await,
@@ -305,6 +380,17 @@ impl Keeper {
             let withdrawn = capped(self.guard.call, self.registry.as_ref(), "to withdraw", held.withdraw()).await;
             self.show(false, withdrawn.err());
         }
+    }
+
+    /// Takes what the server says of itself by now into the entry; whether it is another.
+    fn has_changed(&mut self) -> bool {
+        let said = self.said.borrow_and_update();
+        if said.incarnation == self.entry.incarnation {
+            return false;
+        }
+        let Said { labels, weight, enabled, incarnation } = said.clone();
+        self.entry = Arc::new(Entry { labels, weight, enabled, incarnation, ..Entry::clone(&self.entry) });
+        true
     }
 
     async fn publish(&self, keeping: &mut Keeping) -> Option<Box<dyn Published>> {
@@ -334,8 +420,8 @@ impl Keeper {
         }
     }
 
-    /// Until there is something to do, the entry may be lost, or it is time to go.
-    async fn wait(&self, keeping: &mut Keeping, held: &mut Option<Box<dyn Published>>, stop: &mut watch::Receiver<bool>) {
+    /// Until there is something to do, the entry may be lost or changed, or it is time to go.
+    async fn wait(&mut self, keeping: &mut Keeping, held: &mut Option<Box<dyn Published>>, stop: &mut watch::Receiver<bool>) {
         let wake = keeping.wake_at();
         let time = std::pin::pin!(async {
             match wake {
@@ -352,9 +438,17 @@ impl Keeper {
             let _ = stop.changed().await;
             None
         });
+        let mut said = self.said.clone();
+        let changed = std::pin::pin!(async {
+            // With its server's registration it will be stopped.
+            if said.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            None
+        });
         let lost = {
             let losing = std::pin::pin!(losing(held));
-            first_of_three(time, losing, stopped).await
+            first_of([time, losing, stopped, changed]).await
         };
         if let Some(error) = lost {
             // It would be lost again at once, for as long as it is there.
@@ -379,21 +473,13 @@ impl Keeper {
     }
 }
 
-async fn first_of_three<T>(
-    mut a: impl Future<Output = T> + Unpin,
-    mut b: impl Future<Output = T> + Unpin,
-    mut c: impl Future<Output = T> + Unpin,
-) -> T {
-    use std::pin::Pin;
-    use std::task::Poll;
+async fn first_of<T, const N: usize>(mut futures: [Pin<&mut (dyn Future<Output = T> + Send)>; N]) -> T {
     std::future::poll_fn(|cx| {
-        if let Poll::Ready(value) = Pin::new(&mut a).poll(cx) {
-            return Poll::Ready(value);
-        }
-        if let Poll::Ready(value) = Pin::new(&mut b).poll(cx) {
-            return Poll::Ready(value);
-        }
-        Pin::new(&mut c).poll(cx)
+        let ready = futures.iter_mut().find_map(|future| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        });
+        ready.map_or(Poll::Pending, Poll::Ready)
     })
     .await
 }

@@ -58,7 +58,7 @@
 #[cfg(feature = "http")]
 pub use farcall_http as http;
 pub use farcall_registry as registry;
-pub use farcall_registry::{Discover, Register, Registration};
+pub use farcall_registry::{Discover, Register, Registration, RegistrationHandle};
 pub use farcall_rpc::__rt;
 pub use farcall_rpc::*;
 

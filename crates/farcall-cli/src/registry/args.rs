@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farcall::Secret;
 use farcall_registry::embedded::Grant;
 use lexopt::{Arg, Parser};
 
@@ -26,10 +27,47 @@ pub(crate) struct Node {
     pub(crate) anonymous: bool,
 }
 
+/// Which registry to look at, and what to show to it.
+#[derive(Debug, Default)]
+pub(crate) struct At {
+    /// Its URL.
+    pub(crate) registry: String,
+    /// Where the URL has none.
+    pub(crate) token: Option<Secret>,
+    /// The token may be sent where others can read it.
+    pub(crate) in_clear: bool,
+}
+
+/// Not by its secret.
+impl PartialEq for At {
+    fn eq(&self, other: &At) -> bool {
+        (&self.registry, self.token.is_some(), self.in_clear) == (&other.registry, other.token.is_some(), other.in_clear)
+    }
+}
+
+/// `farcall registry disable` and the like.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Operate {
+    pub(crate) at: At,
+    pub(crate) what: What,
+    pub(crate) service: String,
+    /// At least one.
+    pub(crate) instances: Vec<String>,
+}
+
+/// What is to become of instances.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum What {
+    Disable,
+    Enable,
+    Weight(u32),
+    Reset,
+}
+
 /// `farcall ls`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Ls {
-    pub(crate) registry: String,
+    pub(crate) at: At,
     /// All, if none.
     pub(crate) service: Option<String>,
     pub(crate) json: bool,
@@ -38,19 +76,53 @@ pub(crate) struct Ls {
 /// `farcall watch`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Watch {
-    pub(crate) registry: String,
+    pub(crate) at: At,
     pub(crate) service: String,
     pub(crate) json: bool,
 }
 
 /// Where a registry is if the command line does not say.
 const VARIABLE: &str = "FARCALL_REGISTRY";
+/// The token if neither the command line nor the URL has one: other users can read a command line, not an environment.
+const TOKEN: &str = "FARCALL_TOKEN";
+
+const AT: &[&str] = &["registry", "token", "token-file", "token-in-clear"];
+
+impl At {
+    /// Takes one of its options, and its value if it has one.
+    fn take(&mut self, option: &str, args: &mut Parser) -> Result<(), Failure> {
+        match option {
+            "registry" => self.registry = value(args)?,
+            "token" => self.token = Some(value(args)?.into()),
+            "token-file" => {
+                let path = value(args)?;
+                let token = std::fs::read_to_string(&path).map_err(|e| usage(format!("--token-file {path:?}: {e}")))?;
+                self.token = Some(token.trim().into());
+            }
+            _ => self.in_clear = true,
+        }
+        Ok(())
+    }
+
+    /// With what the environment says where the command line says nothing.
+    fn complete(mut self) -> Result<At, Failure> {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        if self.registry.is_empty() {
+            let none = || usage(format!("which registry? say --registry farcall://HOST:PORT, or set {VARIABLE}"));
+            self.registry = set(VARIABLE).ok_or_else(none)?;
+        }
+        self.token = self.token.or_else(|| set(TOKEN).map(Secret::from));
+        Ok(self)
+    }
+}
 
 const NODE: &str = "\
 farcall registry [--listen ADDR]
+farcall registry disable | enable | reset SERVICE INSTANCE…
+farcall registry weight N SERVICE INSTANCE…
 
 Runs a node of the registry until it gets SIGTERM or Ctrl-C. Providers register at farcall://HOST:PORT, consumers find them there,
-and farcall ls shows them.
+and farcall ls shows them. The other forms change how consumers use single instances; farcall registry disable --help tells more.
 
 options:
   --listen ADDR   tcp://HOST:PORT or unix:/PATH; may be repeated. Default tcp://127.0.0.1:7400; port 0 is a
@@ -71,6 +143,22 @@ options:
                   lets callers in that show no token, also from other machines
 ";
 
+const OPERATE: &str = "\
+farcall registry disable SERVICE INSTANCE…      not called any more: new calls go elsewhere, running ones end where they are
+farcall registry enable SERVICE INSTANCE…       called again, also if its provider has registered it as disabled
+farcall registry weight N SERVICE INSTANCE…     its share of the calls, where 100 is usual and 0 is none
+farcall registry reset SERVICE INSTANCE…        as its provider says
+
+SERVICE is written NAME, GROUP/NAME:VERSION or any part of it; INSTANCE is an address, or 4 digits or more of an instance's name, as
+farcall ls SERVICE shows them. What is said of an address holds for whatever is started there, of a name until its process ends. It is a
+rule at the registry, obeyed by consumers within moments and written only by who may write rules (registry --allow WHO:rules:SERVICE).
+
+options:
+  --registry URL  farcall://HOST:PORT or another registry; default: the environment variable FARCALL_REGISTRY
+  --token TOKEN, --token-file FILE, --token-in-clear
+                  what to show, as with farcall call; default: the environment variable FARCALL_TOKEN
+";
+
 const LS: &str = "\
 farcall ls [SERVICE]
 
@@ -79,6 +167,8 @@ or any part of it, its entries, its consumers and its rules.
 
 options:
   --registry URL  farcall://HOST:PORT or another registry; default: the environment variable FARCALL_REGISTRY
+  --token TOKEN, --token-file FILE, --token-in-clear
+                  what to show, as with farcall call; default: the environment variable FARCALL_TOKEN
   --json          for machines
 ";
 
@@ -91,6 +181,8 @@ Prints the entries of SERVICE, written NAME or GROUP/NAME:VERSION, and then ever
 
 options:
   --registry URL  farcall://HOST:PORT or another registry; default: the environment variable FARCALL_REGISTRY
+  --token TOKEN, --token-file FILE, --token-in-clear
+                  what to show, as with farcall call; default: the environment variable FARCALL_TOKEN
   --json          a JSON object per line
 ";
 
@@ -98,8 +190,10 @@ const OPTIONS: &[&str] = &["help", "listen", "lease", "peers", "data", "tokens",
 
 pub(crate) fn node(mut args: Parser) -> Result<Command, Failure> {
     let mut options = Node::default();
+    let mut first = true;
     while let Some(arg) = next(&mut args)? {
         match arg {
+            Arg::Value(word) if first => return operate(&text(word)?, args),
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(NODE.to_owned())),
             Arg::Long("listen") => options.listen.push(value(&mut args)?),
             Arg::Long("lease") => options.lease = Some(lease(&mut args)?),
@@ -111,6 +205,7 @@ pub(crate) fn node(mut args: Parser) -> Result<Command, Failure> {
             Arg::Long("allow-anonymous") => options.anonymous = true,
             other => return Err(unknown(&other, OPTIONS, "farcall registry --help")),
         }
+        first = false;
     }
     if options.listen.is_empty() {
         options.listen.push(format!("tcp://127.0.0.1:{}", farcall_registry::embedded::DEFAULT_PORT));
@@ -126,36 +221,73 @@ fn lease(args: &mut Parser) -> Result<Duration, Failure> {
     }
 }
 
-pub(crate) fn ls(mut args: Parser) -> Result<Command, Failure> {
-    let (mut registry, mut service, mut json) = (None, None, false);
+/// `farcall registry disable` and the like.
+fn operate(word: &str, mut args: Parser) -> Result<Command, Failure> {
+    const WORDS: &[&str] = &["disable", "enable", "weight", "reset"];
+    if !WORDS.contains(&word) {
+        return Err(usage(format!("{word:?} is one too many, or none of {}; see farcall registry --help", WORDS.join(", "))));
+    }
+    let (mut at, mut values) = (At::default(), Vec::new());
     while let Some(arg) = next(&mut args)? {
         match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(LS.to_owned())),
-            Arg::Long("registry") => registry = Some(value(&mut args)?),
-            Arg::Long("json") => json = true,
-            Arg::Value(value) if service.is_none() => service = Some(text(value)?),
-            other => return Err(unknown(&other, &["help", "registry", "json"], "farcall ls --help")),
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(OPERATE.to_owned())),
+            Arg::Long(name) if AT.contains(&name) => {
+                let name = name.to_owned();
+                at.take(&name, &mut args)?;
+            }
+            Arg::Value(value) => values.push(text(value)?),
+            other => return Err(unknown(&other, &[&["help"], AT].concat(), "farcall registry disable --help")),
         }
     }
-    Ok(Command::Ls(Ls { registry: url(registry)?, service, json }))
+    let mut values = values.into_iter();
+    let what = match word {
+        "disable" => What::Disable,
+        "enable" => What::Enable,
+        "reset" => What::Reset,
+        _ => {
+            let given = values.next().unwrap_or_default();
+            let weight =
+                given.parse().map_err(|_| usage(format!("weight {given:?}: write farcall registry weight N SERVICE INSTANCE…")))?;
+            What::Weight(weight)
+        }
+    };
+    let service = values.next().ok_or_else(|| usage(format!("which service? farcall registry {word} SERVICE INSTANCE…")))?;
+    let instances: Vec<String> = values.collect();
+    match instances.is_empty() {
+        true => Err(usage(format!("which instances of {service}? farcall ls {service} shows them"))),
+        false => Ok(Command::Operate(Operate { at: at.complete()?, what, service, instances })),
+    }
 }
 
-pub(crate) fn watch(mut args: Parser) -> Result<Command, Failure> {
-    let (mut registry, mut service, mut json) = (None, None, false);
+pub(crate) fn ls(args: Parser) -> Result<Command, Failure> {
+    match look(args, "farcall ls --help")? {
+        None => Ok(Command::Print(LS.to_owned())),
+        Some((at, service, json)) => Ok(Command::Ls(Ls { at: at.complete()?, service, json })),
+    }
+}
+
+pub(crate) fn watch(args: Parser) -> Result<Command, Failure> {
+    match look(args, "farcall watch --help")? {
+        None => Ok(Command::Print(WATCH.to_owned())),
+        Some((_, None, _)) => Err(usage("which service? farcall watch SERVICE; farcall ls shows them")),
+        Some((at, Some(service), json)) => Ok(Command::Watch(Watch { at: at.complete()?, service, json })),
+    }
+}
+
+/// A registry, a service, and whether the answer is for machines; `None` = help is wanted.
+fn look(mut args: Parser, help: &str) -> Result<Option<(At, Option<String>, bool)>, Failure> {
+    let (mut at, mut service, mut json) = (At::default(), None, false);
     while let Some(arg) = next(&mut args)? {
         match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(WATCH.to_owned())),
-            Arg::Long("registry") => registry = Some(value(&mut args)?),
+            Arg::Long("help") | Arg::Short('h') => return Ok(None),
+            Arg::Long(name) if AT.contains(&name) => {
+                let name = name.to_owned();
+                at.take(&name, &mut args)?;
+            }
             Arg::Long("json") => json = true,
             Arg::Value(value) if service.is_none() => service = Some(text(value)?),
-            other => return Err(unknown(&other, &["help", "registry", "json"], "farcall watch --help")),
+            other => return Err(unknown(&other, &[&["help", "json"], AT].concat(), help)),
         }
     }
-    let Some(service) = service else { return Err(usage("which service? farcall watch SERVICE; farcall ls shows them")) };
-    Ok(Command::Watch(Watch { registry: url(registry)?, service, json }))
-}
-
-fn url(given: Option<String>) -> Result<String, Failure> {
-    let none = || usage(format!("which registry? say --registry farcall://HOST:PORT, or set {VARIABLE}"));
-    given.or_else(|| std::env::var(VARIABLE).ok()).filter(|url| !url.is_empty()).ok_or_else(none)
+    Ok(Some((at, service, json)))
 }

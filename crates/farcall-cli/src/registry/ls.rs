@@ -1,9 +1,11 @@
 //! `farcall ls`: what a registry knows.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use farcall::Code;
-use farcall_registry::{Consumer, EntryKey, Listing, Registry, ServiceKey, ServiceSummary};
+use farcall_registry::{Consumer, Entry, EntryKey, Listing, MethodPrints, Override, Registry, ServiceKey, ServiceSummary};
 use serde_json::{Value, json};
 
 use super::args::Ls;
@@ -15,7 +17,7 @@ use crate::text::plain;
 
 /// Asks, and writes the answer down.
 pub(crate) async fn run(options: Ls) -> Result<String, Failure> {
-    let registry = open(&options.registry)?;
+    let registry = open(&options.at)?;
     let mut all = registry.services().await?;
     all.sort();
     let Some(wanted) = options.service else {
@@ -52,7 +54,7 @@ fn summaries(all: &[ServiceSummary]) -> String {
 }
 
 /// The services that are meant: this one, or all of this name.
-fn named<'a>(all: &'a [ServiceSummary], wanted: &str) -> Result<Vec<&'a ServiceKey>, Failure> {
+pub(super) fn named<'a>(all: &'a [ServiceSummary], wanted: &str) -> Result<Vec<&'a ServiceKey>, Failure> {
     let key = service_key(wanted);
     let fits = |service: &&ServiceKey| {
         let or_any = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
@@ -77,6 +79,8 @@ struct Looked<'a> {
 impl<'a> Looked<'a> {
     async fn at(registry: &dyn Registry, service: &'a ServiceKey) -> Result<Looked<'a>, Failure> {
         let mut listing = registry.list(service).await?;
+        // As consumers use them.
+        listing.entries = listing.entries.iter().map(|entry| Override::apply(&listing.rules, entry)).collect();
         listing.entries.sort_by(|a, b| (&a.application, a.instance).cmp(&(&b.application, b.instance)));
         let consumers = match registry.consumers(service).await {
             Ok(consumers) => consumers,
@@ -98,6 +102,9 @@ impl<'a> Looked<'a> {
             let suspect = if self.is_suspect(&one.key()) { "  suspect" } else { "" };
             let _ = writeln!(out, "  {}{suspect}", entry(one));
         }
+        if let Some(differs) = differing(&self.listing.entries) {
+            let _ = writeln!(out, "  {}", plain(&differs));
+        }
         for (title, all) in [
             ("consumers", self.consumers.iter().map(consumer).collect::<Vec<_>>()),
             ("rules", self.listing.rules.iter().map(|r| rule(r)).collect()),
@@ -114,9 +121,37 @@ impl<'a> Looked<'a> {
         json!({
             "service": service_json(self.service),
             "complete": is_complete(self.listing.completeness),
+            "differing": differing_methods(&self.listing.entries),
             "entries": self.listing.entries.iter().map(|e| entry_json(e, self.is_suspect(&e.key()))).collect::<Vec<_>>(),
             "consumers": self.consumers.iter().map(consumer_json).collect::<Vec<_>>(),
             "rules": self.listing.rules.iter().map(|r| rule_json(r)).collect::<Vec<_>>(),
         })
     }
+}
+
+/// The methods whose types are not the same in all instances that tell theirs.
+fn differing_methods(entries: &[Arc<Entry>]) -> BTreeSet<&str> {
+    let tables = || entries.iter().map(|entry| &entry.methods).filter(|table| !table.is_empty());
+    let everywhere = |row: &MethodPrints| tables().all(|table| table.contains(row));
+    tables().flatten().filter(|row| !everywhere(row)).map(|row| row.name.as_str()).collect()
+}
+
+/// Says so, with what to do. Whether they fit depends on the consumer, which asks and avoids those that do not.
+fn differing(entries: &[Arc<Entry>]) -> Option<String> {
+    let methods: Vec<&str> = differing_methods(entries).into_iter().collect();
+    let mut first: Vec<(&[MethodPrints], &str)> = Vec::new();
+    for entry in entries.iter().filter(|entry| !entry.methods.is_empty()) {
+        if !first.iter().any(|(known, _)| *known == entry.methods) {
+            first.push((&entry.methods, entry.address("farcall").unwrap_or("ADDR")));
+        }
+    }
+    let addresses: Vec<&str> = first.iter().take(2).map(|(_, address)| *address).collect();
+    (!methods.is_empty()).then(|| {
+        format!(
+            "{} kinds of instances, which differ in {}: consumers avoid those that they do not understand; farcall compat {} compares",
+            first.len(),
+            methods.join(", "),
+            addresses.join(" ")
+        )
+    })
 }

@@ -1,13 +1,15 @@
-//! `farcall registry`, `farcall ls` and `farcall watch`: a registry to run, and to look into.
+//! `farcall registry`, `farcall ls` and `farcall watch`: a registry to run, to look into, and to steer.
 
 pub(crate) mod args;
 mod ls;
 mod node;
+mod operate;
 mod show;
 mod watch;
 
 pub(crate) use ls::run as ls;
 pub(crate) use node::run as node;
+pub(crate) use operate::run as operate;
 pub(crate) use watch::run as watch;
 
 use std::sync::Arc;
@@ -17,13 +19,22 @@ use farcall_registry::{Registry, ServiceKey, parse_list};
 use crate::failure::Failure;
 
 /// The one backend behind a URL. Several at once are the guard's; these commands look at one.
-fn open(url: &str) -> Result<Arc<dyn Registry>, Failure> {
+fn open(at: &args::At) -> Result<Arc<dyn Registry>, Failure> {
     let usage = |e: farcall::RpcError| Failure::Usage(e.message().to_owned());
-    let urls = parse_list(url).map_err(usage)?;
-    match urls.as_slice() {
-        [one] => farcall_registry::open(one).map_err(usage),
-        _ => Err(Failure::Usage(format!("--registry {url:?} are {} registries: look at one after the other", urls.len()))),
+    let mut urls = parse_list(&at.registry).map_err(usage)?;
+    let [url] = &mut urls[..] else {
+        return Err(Failure::Usage(format!("--registry {:?} are {} registries: look at one after the other", at.registry, urls.len())));
+    };
+    // Of all registries only our own take tokens.
+    if url.scheme == "farcall" {
+        if let Some(token) = at.token.as_ref().filter(|_| url.password.is_empty()) {
+            url.password = String::from_utf8_lossy(token.expose()).into_owned();
+        }
+        if at.in_clear {
+            url.params.insert("in_clear".to_owned(), "true".to_owned());
+        }
     }
+    farcall_registry::open(url).map_err(usage)
 }
 
 /// As people write a service: `group/name:version`.

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Until it is interrupted, or nobody reads what it prints.
 pub(crate) async fn run(options: Watch) -> Result<String, Failure> {
-    let registry = open(&options.registry)?;
+    let registry = open(&options.at)?;
     let mut once = false;
     loop {
         let e = match follow(&*registry, &options, &mut once).await {
