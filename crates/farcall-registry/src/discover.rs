@@ -199,7 +199,9 @@ impl<C: Stub> Discovering<C> {
         });
         let place = Place { host: host::this_host(), zone: self.zone };
         let discovered = Discovered::new(directory.clone(), C::descriptor(), place, self.wait, self.watcher);
+        let begin = discovered.beginning();
         let connect = self.tune.into_iter().fold(Connect::with_resolver(discovered), |connect, tune| tune(connect));
+        begin(Box::new(connect.alike()));
         Ok((connect, directory))
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::directory::{Directory, is_refused};
-use crate::fit::{Fit, Fits};
+use crate::fit::{Asking, Fit, Fits};
 use crate::guard::{Instance, Random, Reach};
 use crate::order::{self, Place};
 use crate::registry::BoxFuture;
@@ -63,9 +63,17 @@ impl Discovered {
             again: Mutex::default(),
             task: Mutex::default(),
         });
-        let task = farcall_rpc::runtime_handle().spawn(follow(Arc::clone(&shared)));
-        *shared.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
         Discovered(shared)
+    }
+
+    /// What starts it, once it is known how to connect to instances that are to be asked.
+    pub(crate) fn beginning(&self) -> impl FnOnce(Asking) + use<> {
+        let shared = Arc::clone(&self.0);
+        move |asking| {
+            shared.fits.ask_over(asking);
+            let task = farcall_rpc::runtime_handle().spawn(follow(Arc::clone(&shared)));
+            *shared.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+        }
     }
 }
 

@@ -4,13 +4,13 @@
 //! table that differs, however many instances have it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use farcall_core::compat::{Compatibility, Issue};
 use farcall_core::{MethodDescriptor, RpcError, ServiceDescriptor};
-use farcall_rpc::StaticResolver;
 use farcall_rpc::meta::DescribeClient;
+use farcall_rpc::{Connect, StaticResolver};
 
 use crate::entry::{Entry, MethodPrints};
 
@@ -54,9 +54,12 @@ enum Known {
     Judged(Fit),
 }
 
+/// How an instance is connected to that is asked: as the client itself would, with its credentials.
+pub(crate) type Asking = Box<dyn Fn(StaticResolver) -> Connect<DescribeClient> + Send + Sync>;
+
 /// What is known of all tables of one service.
-#[derive(Debug)]
 pub(crate) struct Fits {
+    asking: OnceLock<Asking>,
     service: &'static ServiceDescriptor,
     table: Vec<MethodPrints>,
     known: Mutex<HashMap<Vec<MethodPrints>, Known>>,
@@ -64,7 +67,13 @@ pub(crate) struct Fits {
 
 impl Fits {
     pub(crate) fn of(service: &'static ServiceDescriptor) -> Fits {
-        Fits { service, table: MethodPrints::table(service), known: Mutex::default() }
+        Fits { asking: OnceLock::new(), service, table: MethodPrints::table(service), known: Mutex::default() }
+    }
+
+    /// Instances are asked over connections like these from now on.
+    pub(crate) fn ask_over(&self, asking: Asking) {
+        // It is said once, before anybody is asked.
+        let _ = self.asking.set(asking);
     }
 
     /// How well an entry fits, as far as that is known, and whether it will be known better soon.
@@ -108,7 +117,7 @@ impl Fits {
 
     /// Asks an instance what it serves.
     pub(crate) async fn ask(&self, entry: &Entry) {
-        let asked = tokio::time::timeout(ASKING, schemas(entry)).await;
+        let asked = tokio::time::timeout(ASKING, self.schemas(entry)).await;
         let known = match asked {
             Ok(Ok(theirs)) => Known::Judged(self.judge(&theirs)),
             // It may be old, deny to be asked, or be gone: the connection will find out.
@@ -139,18 +148,46 @@ impl Fits {
             _ => Fit::Partly(why()),
         }
     }
+
+    /// The methods of an instance's service, with their types.
+    async fn schemas(&self, entry: &Entry) -> Result<Vec<MethodDescriptor>, RpcError> {
+        let resolver = StaticResolver::new(crate::order::addresses(entry));
+        let connecting = match self.asking.get() {
+            Some(asking) => asking(resolver),
+            None => DescribeClient::connect_with(resolver),
+        };
+        let meta = connecting.await?;
+        let key = &entry.service;
+        let services = meta.services().deadline(ASKING).await?;
+        let schemas = meta.schemas(key.name.clone(), key.group.clone(), key.version.clone()).deadline(ASKING).await?;
+        let named = services.iter().find(|s| s.name == key.name && s.group == key.group && s.version == key.version);
+        let mut methods = named.map(|info| info.to_descriptor().methods).unwrap_or_default();
+        for (method, types) in methods.iter_mut().zip(schemas) {
+            (method.args, method.result, method.error) = (types.args, types.result, types.error);
+        }
+        Ok(methods)
+    }
 }
 
-/// The methods of an instance's service, with their types.
-async fn schemas(entry: &Entry) -> Result<Vec<MethodDescriptor>, RpcError> {
-    let meta = DescribeClient::connect_with(StaticResolver::new(crate::order::addresses(entry))).await?;
-    let key = &entry.service;
-    let services = meta.services().deadline(ASKING).await?;
-    let schemas = meta.schemas(key.name.clone(), key.group.clone(), key.version.clone()).deadline(ASKING).await?;
-    let named = services.iter().find(|s| s.name == key.name && s.group == key.group && s.version == key.version);
-    let mut methods = named.map(|info| info.to_descriptor().methods).unwrap_or_default();
-    for (method, types) in methods.iter_mut().zip(schemas) {
-        (method.args, method.result, method.error) = (types.args, types.result, types.error);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_beyond_the_limit_are_forgotten_and_asked_for_again() {
+        let fits = Fits::of(<DescribeClient as farcall_rpc::Stub>::descriptor());
+        let mut entry = crate::entry::Entry::at(&crate::entry::ServiceKey::of(fits.service), "tcp://10.0.0.1:1");
+        let mut table = |n: usize| {
+            let args = (n as u128).to_le_bytes();
+            entry.methods = vec![MethodPrints { name: "m".into(), args, result: [0; 16], error: [0; 16], bits: 0 }];
+            entry.clone()
+        };
+        for n in 0..MOST_TABLES {
+            assert!(fits.is_to_be_asked(&table(n)), "{n}");
+            assert!(!fits.is_to_be_asked(&table(n)), "it is being asked");
+        }
+        assert!(fits.is_to_be_asked(&table(MOST_TABLES)));
+        assert_eq!(fits.known.lock().unwrap().len(), 1);
+        assert!(fits.is_to_be_asked(&table(0)), "it is forgotten");
     }
-    Ok(methods)
 }

@@ -135,6 +135,19 @@ impl<C: From<Channel> + 'static> Connect<C> {
         self
     }
 
+    /// A client of another service that connects elsewhere as this one would: what it shows, whom it believes, which limits. What
+    /// stands around calls, and who observes them, is this one's own.
+    #[doc(hidden)]
+    pub fn alike<D: From<Channel> + 'static>(&self) -> impl Fn(StaticResolver) -> Connect<D> + Send + Sync + use<C, D> {
+        let (limits, credentials) = (self.config.limits.clone(), self.config.credentials.clone());
+        let (in_clear, connector) = (self.config.in_clear, self.config.connector.clone());
+        move |resolver| {
+            let (limits, credentials, connector) = (limits.clone(), credentials.clone(), connector.clone());
+            let config = Config { limits, credentials, in_clear, connector, ..Config::default() };
+            Connect { resolver: Ok(Arc::new(resolver)), config, client: PhantomData }
+        }
+    }
+
     /// Blocks until connected. For programs and threads without a runtime; inside of one it is an
     /// error.
     pub fn wait(self) -> Result<C, RpcError> {
