@@ -37,16 +37,35 @@ pub(crate) fn addresses(
 fn given(text: &str, listened: &[Address], whose: &str) -> Result<Address, RpcError> {
     let bad = |why: &str| RpcError::not_sent(Code::InvalidArgument, format!("{whose}({text:?}): {why}")).with_stage(Stage::Resolve);
     let address: Address = text.parse().map_err(|e: RpcError| bad(e.message()))?;
-    match address {
-        Address::Tcp { host, .. } if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) => {
+    match place(&address) {
+        Some((host, _)) if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) => {
             Err(bad("nobody can connect to \"all addresses\": name one"))
         }
-        Address::Tcp { host, port: 0 } => {
-            let port = listened.iter().find_map(|l| if let Address::Tcp { port, .. } = l { Some(*port) } else { None });
+        Some((host, 0)) => {
+            // Of what is spoken there, if it listens to that.
+            let same = |listened: &&Address| std::mem::discriminant(*listened) == std::mem::discriminant(&address);
+            let port = listened.iter().filter(same).chain(listened).find_map(|listened| place(listened).map(|(_, port)| port));
             let port = port.ok_or_else(|| bad("port 0 stands for the one that the server listens on, and it listens on none"))?;
-            Ok(Address::Tcp { host, port })
+            Ok(at(&address, host.to_owned(), port))
         }
-        address => Ok(address),
+        _ => Ok(address),
+    }
+}
+
+/// Host and port, of addresses that have them.
+fn place(address: &Address) -> Option<(&str, u16)> {
+    match address {
+        Address::Tcp { host, port } | Address::Tls { host, port } | Address::Quic { host, port } => Some((host, *port)),
+        _ => None,
+    }
+}
+
+/// The same elsewhere.
+fn at(address: &Address, host: String, port: u16) -> Address {
+    match address {
+        Address::Tls { .. } => Address::Tls { host, port },
+        Address::Quic { .. } => Address::Quic { host, port },
+        _ => Address::Tcp { host, port },
     }
 }
 
@@ -55,9 +74,9 @@ fn found(listened: &[Address], registries: &[SocketAddr], watcher: &dyn Watcher)
     let remote = registries.iter().any(|registry| !registry.ip().is_loopback());
     let mut found = Vec::new();
     for address in listened {
-        let address = match address {
-            Address::Tcp { host, port } => match host.parse::<IpAddr>() {
-                Ok(ip) if ip.is_unspecified() => Address::Tcp { host: own_address(ip, registries, watcher).to_string(), port: *port },
+        let address = match place(address) {
+            Some((host, port)) => match host.parse::<IpAddr>() {
+                Ok(ip) if ip.is_unspecified() => at(address, own_address(ip, registries, watcher).to_string(), port),
                 _ => {
                     if remote && is_loopback(host) {
                         watcher.tell(&Event::Warning(&format!(
@@ -68,7 +87,7 @@ fn found(listened: &[Address], registries: &[SocketAddr], watcher: &dyn Watcher)
                     address.clone()
                 }
             },
-            other => other.clone(),
+            None => address.clone(),
         };
         if !found.contains(&address) {
             found.push(address);

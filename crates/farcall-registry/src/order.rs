@@ -34,7 +34,9 @@ fn is_local(address: &Address, entry: &Entry, here: Option<&Host>) -> bool {
     match address {
         Address::Unix(_) | Address::Memory(_) => true,
         // In another network namespace of this machine it is another loopback.
-        Address::Tcp { host, .. } => is_loopback(host) && here != entry.host.as_ref(),
+        Address::Tcp { host, .. } | Address::Tls { host, .. } | Address::Quic { host, .. } => {
+            is_loopback(host) && here != entry.host.as_ref()
+        }
         _ => false,
     }
 }
