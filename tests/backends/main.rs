@@ -4,6 +4,7 @@ mod embedded;
 mod etcd;
 mod guarded;
 mod old_zookeeper;
+mod several;
 mod suite;
 mod support;
 mod zookeeper;
