@@ -48,8 +48,10 @@ registry [options]        a node of the embedded registry with many instances an
   --providers N      connections that register                     (100)
   --changes N        changes timed                                 (20)
   --most-ms MS       fail if p99 of a change is more               (no limit)
-  --least N          fail if fewer are registered per second       (no limit)";
-const OPTIONS: &[&str] = &["--instances", "--services", "--subscribers", "--watching", "--providers", "--changes", "--most-ms", "--least"];
+  --least N          fail if fewer are registered per second       (no limit)
+  --most-mib MIB     fail if the node's memory is more             (no limit)";
+const OPTIONS: &[&str] =
+    &["--instances", "--services", "--subscribers", "--watching", "--providers", "--changes", "--most-ms", "--least", "--most-mib"];
 
 /// Entries in one call, as the backend has them.
 const BATCH: usize = 256;
@@ -69,6 +71,7 @@ struct Plan {
     changes: usize,
     most_ms: Option<f64>,
     least: Option<f64>,
+    most_mib: Option<f64>,
 }
 
 impl Plan {
@@ -82,6 +85,7 @@ impl Plan {
             changes: options.count("--changes", "20", 1000)?,
             most_ms: options.maybe("--most-ms")?,
             least: options.maybe("--least")?,
+            most_mib: options.maybe("--most-mib")?,
         };
         match plan.watching > plan.subscribers {
             true => Err(format!("--watching {} are more than --subscribers {}", plan.watching, plan.subscribers)),
@@ -102,15 +106,15 @@ impl Plan {
         );
         println!("registered per second        {registered:.0}");
         println!("a change, at every watcher   p50 {:.1} ms, p99 {:.1} ms, last {:.1} ms", at(&seen, 50), at(&seen, 99), at(&seen, 100));
-        println!(
-            "the node                     {:.0} MiB resident, {:.1} s CPU",
-            rss_kib(node.pid())? as f64 / 1024.0,
-            usage.cpu.as_secs_f64()
-        );
-        self.judge(registered, &seen)
+        let mib = rss_kib(node.pid())? as f64 / 1024.0;
+        println!("the node                     {mib:.0} MiB resident, {:.1} s CPU", usage.cpu.as_secs_f64());
+        self.judge(registered, &seen, mib)
     }
 
-    fn judge(&self, registered: f64, seen: &[f64]) -> Result<()> {
+    fn judge(&self, registered: f64, seen: &[f64], mib: f64) -> Result<()> {
+        if let Some(most) = self.most_mib.filter(|most| mib > *most) {
+            bail!("{mib:.0} MiB are more than {most}");
+        }
         if let Some(least) = self.least.filter(|least| registered < *least) {
             bail!("{registered:.0} registrations per second are fewer than {least}");
         }
@@ -278,8 +282,15 @@ async fn watch(address: String, of: usize, told: Option<mpsc::UnboundedSender<In
 fn serve() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        // It may open as many files as the process that started it has seen to.
-        let limits = RegistryLimits { session_services: 100_000, session_entries: 1_000_000, ..RegistryLimits::default() };
+        // It may open as many files as the process that started it has seen to; all who come are of one host.
+        let limits = RegistryLimits {
+            session_services: 100_000,
+            session_entries: 1_000_000,
+            connections_per_host: 100_000,
+            caller_services: 1_000_000,
+            caller_entries: 1_000_000,
+            ..RegistryLimits::default()
+        };
         let node = Embedded::builder().limits(limits).listen("tcp://127.0.0.1:0").await?;
         println!("{}", node.address());
         std::future::pending::<()>().await;
