@@ -52,6 +52,40 @@ fn every_limit_is_on_the_page_and_has_a_test() {
     }
 }
 
+/// The rows below a heading: the names in the first column, the tests in the last.
+fn rows_of(heading: &str) -> (Vec<String>, Vec<String>) {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/limits.md")).unwrap();
+    let section = page.split("## ").find(|section| section.starts_with(heading)).unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| limit")).map(|line| line.trim_matches('|'));
+    let (mut names, mut tests) = (Vec::new(), Vec::new());
+    for row in rows.map(|row| row.split('|').collect::<Vec<_>>()) {
+        names.extend(row[0].split(',').map(|name| name.trim().to_owned()));
+        let named: Vec<String> = row[row.len() - 1].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        assert!(!named.is_empty(), "no test is named that reaches {}", row[0]);
+        tests.extend(named);
+    }
+    (names, tests)
+}
+
+#[test]
+fn every_limit_of_registries_is_on_the_page_and_has_a_test() {
+    let mut sources = String::new();
+    for folder in ["/registry", "/../crates/farcall-registry/src", "/../crates/farcall-registry/tests"] {
+        read_all(&format!("{}{folder}", env!("CARGO_MANIFEST_DIR")).into(), &mut sources);
+    }
+    let node = format!("{:?}", farcall_registry::embedded::RegistryLimits::default());
+    let guard = format!("{:?}", farcall::registry::GuardSettings::default());
+    for (heading, shown) in [("Of a registry node", node), ("Of a consumer or provider at a registry", guard)] {
+        let (names, tests) = rows_of(heading);
+        for field in shown.split(['{', ',', '}']).filter_map(|part| part.split_once(':')).map(|(name, _)| name.trim()) {
+            assert!(names.iter().any(|name| name == field), "{heading}: there is no row for {field}");
+        }
+        for test in tests {
+            assert!(sources.contains(&format!("fn {test}()")), "{heading}: the test {test} does not exist");
+        }
+    }
+}
+
 fn read_all(folder: &std::path::PathBuf, into: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
