@@ -151,7 +151,7 @@ fn an_operator_turns_instances_off_with_the_command() {
         ] {
             ops(&["disable", "Pay", instance]).check(2, &[], &[why]);
         }
-        ops(&["disable", "Pya", "0101"]).check(2, &[], &["did you mean \"Pay\"?"]);
+        ops(&["disable", "Payy", "0101"]).check(2, &[], &["did you mean \"Pay\"?"]);
     });
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -8,12 +8,12 @@ mod check;
 mod disk;
 mod expiry;
 mod peers;
-#[cfg(test)]
-mod refusals;
 mod rules;
 #[cfg(test)]
 mod simulation;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 use std::collections::hash_map::Entry as MapEntry;
