@@ -243,8 +243,8 @@ fn a_listing_that_is_not_complete_is_merged() {
 #[test]
 fn pauses_after_failures_double_to_their_cap_and_differ() {
     let settings = GuardSettings::default();
-    let mut longest = vec![Duration::ZERO; 12];
-    let mut shortest = vec![Duration::MAX; 12];
+    let mut longest = [Duration::ZERO; 12];
+    let mut shortest = [Duration::MAX; 12];
     for seed in 0..200 {
         let mut keeping = Keeping::new(settings.clone(), Random::new(seed));
         let mut now = Duration::ZERO;

@@ -350,13 +350,13 @@ impl State {
         let since = self.moment(now);
         self.loose.remove(&(topic, name.instance));
         self.place(topic, Record { stored, session: Some(session), suspect: false, peers, since, owner });
-        if let Some(s) = self.sessions.get_mut(&session) {
-            if s.entries.entry(topic).or_default().insert(name.instance) {
-                s.count += 1;
-                let share = self.callers.entry(Arc::clone(&s.caller)).or_default();
-                share.entries += 1;
-                *share.topics.entry(topic).or_default() += 1;
-            }
+        if let Some(s) = self.sessions.get_mut(&session)
+            && s.entries.entry(topic).or_default().insert(name.instance)
+        {
+            s.count += 1;
+            let share = self.callers.entry(Arc::clone(&s.caller)).or_default();
+            share.entries += 1;
+            *share.topics.entry(topic).or_default() += 1;
         }
         self.changed(now, topic);
     }
