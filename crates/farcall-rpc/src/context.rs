@@ -12,10 +12,11 @@ use farcall_core::{Certainty, Code, Metadata, Trace};
 use farcall_transport::PeerFacts;
 
 use crate::auth::Identity;
+use crate::caller::{Caller, Made};
 use crate::method::Outgoing;
 
 /// Who is at the other end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Peer {
     /// Its address, as far as the link tells.
     pub address: String,
@@ -30,6 +31,15 @@ pub struct Peer {
     pub identity: Option<Arc<Identity>>,
     /// Its record of idempotency keys, if it keeps one.
     pub(crate) keys: Option<crate::keys::Seen>,
+    /// By what it is told from others, if it calls.
+    pub(crate) made: Made,
+}
+
+impl Peer {
+    /// By what it is told from other callers.
+    pub(crate) fn caller(&self) -> &Caller {
+        self.made.of(self)
+    }
 }
 
 /// What is known of the call being handled. Empty outside of a handler.

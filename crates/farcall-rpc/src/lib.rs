@@ -18,6 +18,7 @@ mod announce;
 pub mod auth;
 mod batch;
 mod call;
+mod caller;
 mod channel;
 mod connection;
 mod context;

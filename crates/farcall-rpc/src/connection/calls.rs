@@ -198,7 +198,8 @@ impl Driver {
         let runner: &mut dyn Runner = match &self.services.chain {
             None => runner,
             Some(chain) => {
-                guarded = Guarded::new(runner, chain, skeleton, &self.current.context);
+                let came = self.inner.clock.instant(self.now);
+                guarded = Guarded::new(runner, chain, skeleton, &self.current.context, Some(came));
                 &mut guarded
             }
         };

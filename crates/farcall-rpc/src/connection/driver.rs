@@ -243,7 +243,7 @@ impl Driver {
         let (software, incarnation, facts) = (theirs.software, theirs.incarnation, link.facts());
         let guarded = services.admission.is_guarded();
         let expires = identity.as_ref().and_then(|identity| identity.expires());
-        let peer = Arc::new(Peer { address, software, incarnation, facts, identity, keys });
+        let peer = Arc::new(Peer { address, software, incarnation, facts, identity, keys, ..Peer::default() });
         let max_frame = session.hello.limits.frame as usize;
         let (outbound, inbound, mut differences) = (session.outbound, session.inbound, session.differences);
         differences.share(Arc::clone(&services.readings));

@@ -201,7 +201,7 @@ fn handler(link: &Link, context: &CallContext, call: ForeignCall) -> Box<dyn Par
     let runner: &mut dyn Runner = match &services.chain {
         None => &mut *runner,
         Some(chain) => {
-            guarded = Guarded::new(&mut *runner, chain, skeleton, context);
+            guarded = Guarded::new(&mut *runner, chain, skeleton, context, None);
             &mut guarded
         }
     };

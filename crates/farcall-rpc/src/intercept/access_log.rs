@@ -58,7 +58,7 @@ impl Line {
         Line {
             side: call.side(),
             method: call.method_name(),
-            caller: call.caller(),
+            caller: call.caller().to_owned(),
             peer: call.peer().map_or_else(String::new, |peer| peer.address.clone()),
             trace: call.trace().map(|trace| trace.trace_id),
             since: crate::time::now(),

@@ -7,7 +7,7 @@
 //! and hardly upwards: under a load that never lets up, a plain average would come to take the queue for the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farcall_core::{Code, RpcError, Stage};
 
@@ -66,8 +66,7 @@ impl Gradient {
         };
         self.usual += (self.short - self.usual) * follow;
         if dropped {
-            self.limit = (self.limit * 0.9).max(self.least);
-            return;
+            return self.shrink();
         }
         // One that is not used up says nothing about a higher one.
         if (running as f64) < self.limit / 2.0 {
@@ -77,7 +76,16 @@ impl Gradient {
         let wanted = self.limit * gradient + self.limit.sqrt();
         self.limit = (self.limit * (1.0 - SMOOTH) + wanted * SMOOTH).clamp(self.least, self.most);
     }
+
+    /// A call ended for lack of time or room.
+    fn shrink(&mut self) {
+        self.limit = (self.limit * 0.9).max(self.least);
+    }
 }
+
+/// While less than half of the limit is used, the time of a call can only tell what is usual: one in so many is enough,
+/// and looking at the clock is a good part of what this costs.
+const TIMED: u32 = 8;
 
 /// Lets in as many calls at a time as keep their times close to those of an idle server, and sheds the rest as
 /// `ResourceExhausted`, not executed: a server that is asked for too much answers what it can in good time instead of
@@ -95,12 +103,26 @@ pub struct AdaptiveLimit(Arc<Mutex<Shared>>);
 struct Shared {
     gradient: Gradient,
     running: usize,
+    /// Calls since one was timed.
+    untimed: u32,
+}
+
+impl Shared {
+    /// Whether the call that begins is to be timed.
+    fn is_timed(&mut self) -> bool {
+        self.untimed += 1;
+        let timed = self.untimed >= TIMED || self.running as f64 >= self.gradient.limit / 2.0;
+        if timed {
+            self.untimed = 0;
+        }
+        timed
+    }
 }
 
 impl AdaptiveLimit {
     /// Between `least` and `most` calls at a time, whoever makes them.
     pub fn between(least: usize, most: usize) -> AdaptiveLimit {
-        AdaptiveLimit(Arc::new(Mutex::new(Shared { gradient: Gradient::new(least, most), running: 0 })))
+        AdaptiveLimit(Arc::new(Mutex::new(Shared { gradient: Gradient::new(least, most), running: 0, untimed: TIMED - 1 })))
     }
 
     /// Calls that may run at a time now.
@@ -112,25 +134,53 @@ impl AdaptiveLimit {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn enter(&self) -> Result<(Place, usize), RpcError> {
-        self.with(|shared| {
+    fn enter(&self) -> Result<Place, RpcError> {
+        let (running, timed) = self.with(|shared| {
             let limit = shared.gradient.limit();
             if shared.running >= limit {
                 let why = format!("{limit} calls run here, as many as it answers in good time now: call another, or later");
                 return Err(RpcError::not_executed(Code::ResourceExhausted, why).with_stage(Stage::ServerQueue));
             }
             shared.running += 1;
-            Ok((Place(self.clone()), shared.running))
-        })
+            Ok((shared.running, shared.is_timed()))
+        })?;
+        Ok(Place { limit: self.clone(), running, since: timed.then(crate::time::now), took: None, dropped: false })
     }
 }
 
-/// A call that is counted.
-struct Place(AdaptiveLimit);
+/// A call that is counted. What is known of its end is told when it is dropped.
+struct Place {
+    limit: AdaptiveLimit,
+    /// Calls that run, this one included.
+    running: usize,
+    /// If it is timed.
+    since: Option<Instant>,
+    took: Option<Duration>,
+    dropped: bool,
+}
+
+impl Place {
+    fn end(&mut self, ended: &Result<Ended, RpcError>) {
+        let late = |code| matches!(code, Code::DeadlineExceeded | Code::ResourceExhausted);
+        self.dropped = match ended {
+            Ok(Ended::Failed(code, _)) => late(*code),
+            Ok(_) => false,
+            Err(error) => late(error.code()),
+        };
+        self.took = self.since.map(crate::time::since);
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.with(|shared| shared.running -= 1);
+        self.limit.with(|shared| {
+            shared.running -= 1;
+            match self.took {
+                Some(took) => shared.gradient.sample(took, self.running, self.dropped),
+                None if self.dropped => shared.gradient.shrink(),
+                None => {}
+            }
+        });
     }
 }
 
@@ -138,17 +188,9 @@ impl Interceptor for AdaptiveLimit {
     fn intercept(&self, call: CallInfo, next: Next) -> BoxFuture<'static, Result<Ended, RpcError>> {
         let entered = self.enter();
         Box::pin(async move {
-            let (place, running) = entered?;
-            let since = crate::time::now();
+            let mut place = entered?;
             let ended = next.run(call).await;
-            let late = |code| matches!(code, Code::DeadlineExceeded | Code::ResourceExhausted);
-            let dropped = match &ended {
-                Ok(Ended::Failed(code, _)) => late(*code),
-                Ok(_) => false,
-                Err(error) => late(error.code()),
-            };
-            let took = crate::time::now().saturating_duration_since(since);
-            place.0.with(|shared| shared.gradient.sample(took, running, dropped));
+            place.end(&ended);
             ended
         })
     }
@@ -201,11 +243,26 @@ mod tests {
     #[test]
     fn places_are_counted() {
         let limit = AdaptiveLimit::between(1, 1);
-        let (place, running) = limit.enter().unwrap();
-        assert_eq!(running, 1);
+        let place = limit.enter().unwrap();
+        assert!(place.running == 1 && place.since.is_some());
         let e = limit.enter().err().unwrap();
         assert!(e.code() == Code::ResourceExhausted && e.certainty().is_safe_to_retry(), "{e}");
         drop(place);
         assert!(limit.enter().is_ok());
+    }
+
+    #[test]
+    fn every_call_is_timed_that_may_change_the_limit() {
+        let limit = AdaptiveLimit::between(10, 100);
+        let timed = |n: usize| (0..n).filter(|_| limit.enter().unwrap().since.is_some()).count();
+        assert_eq!(timed(80), 10, "one in eight");
+        let half: Vec<_> = (0..14).map(|_| limit.enter().unwrap()).collect();
+        assert_eq!(timed(10), 10, "the fifteenth of thirty");
+        drop(half);
+        // Not timed, but too late all the same.
+        let before = limit.now();
+        let late = Ok(Ended::Failed(Code::DeadlineExceeded, farcall_core::Certainty::MaybeExecuted));
+        (0..8).for_each(|_| limit.enter().unwrap().end(&late));
+        assert!(limit.now() <= before * 9 / 20, "{} of {before}: all eight count", limit.now());
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use farcall_core::{Certainty, RpcError, ServiceDescriptor};
 
-use super::{CallInfo, Called, Chain, Ends, neither, start};
+use super::{CallInfo, Called, Chain, Ends, Info, neither, start};
 use crate::context::{Context as CallContext, Peer};
 use crate::method::BoxFuture;
 use crate::observer::{Ended, Side};
@@ -55,13 +55,13 @@ impl<R: Send + 'static> Around<R> {
             Service::Static(service) => Called::Static(service),
             Service::Shared(service) => Called::Shared(service),
         };
-        let call = CallInfo::new(Side::Client, called, method, CallContext { peer, ..context });
+        let call = CallInfo::new(Side::Client, called, method, CallContext { peer, ..context }, None);
         let shared = Arc::new(Mutex::new(Inside { began: false, reply: None }));
         let inside = Arc::clone(&shared);
-        let last = Box::new(move |mut call: CallInfo| {
+        let last = Box::new(move |call: CallInfo| {
             lock(&inside).began = true;
-            let ends = std::mem::take(&mut call.ends).wanted();
-            let making = make(Changed { context: call.context(), ends });
+            let Info { context, ends, .. } = *call.0;
+            let making = make(Changed { context, ends: ends.wanted() });
             Box::pin(async move {
                 let (reply, ended) = making.await;
                 let certainty = match ended {
@@ -70,7 +70,7 @@ impl<R: Send + 'static> Around<R> {
                 };
                 lock(&inside).reply = Some((reply, certainty));
                 Ok(ended)
-            }) as BoxFuture<'static, _>
+            }) as BoxFuture<'static, Result<Ended, RpcError>>
         });
         Around { chain: start(chain, call, last), shared }
     }

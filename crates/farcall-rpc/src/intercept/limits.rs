@@ -1,19 +1,21 @@
 //! Limits per caller: calls at a time, and calls per second. What is beyond is shed at once, so that it can be made
 //! elsewhere: nothing waits.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use farcall_core::{Code, RpcError, Stage};
 
 use super::{CallInfo, Interceptor, Next};
+use crate::caller::{Caller, Callers};
 use crate::method::BoxFuture;
 use crate::observer::Ended;
 
 /// Callers that are remembered at a time; beyond it, those that nothing is known against are forgotten.
 const CALLERS: usize = 10_000;
+
+/// Callers without a call that are remembered all the same: most of them come again.
+const IDLE_CALLERS: usize = 1_000;
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -34,7 +36,7 @@ fn shed(why: String) -> RpcError {
 #[derive(Debug, Clone)]
 pub struct ConcurrencyLimit {
     most: usize,
-    running: Arc<Mutex<HashMap<String, usize>>>,
+    running: Arc<Mutex<Callers<usize>>>,
 }
 
 impl ConcurrencyLimit {
@@ -43,39 +45,43 @@ impl ConcurrencyLimit {
         ConcurrencyLimit { most, running: Arc::default() }
     }
 
-    fn enter(&self, caller: String) -> Result<Place, RpcError> {
+    fn enter(&self, caller: &Caller) -> Result<Place, RpcError> {
         let mut running = lock(&self.running);
-        let count = running.entry(caller.clone()).or_default();
-        if *count >= self.most {
-            return Err(shed(format!("{count} calls of this caller are running here, the limit: call again when one has ended")));
+        match running.get_mut(caller) {
+            Some(count) if *count < self.most => *count += 1,
+            None if self.most > 0 => drop(running.insert(caller.clone(), 1)),
+            _ => {
+                let most = self.most;
+                return Err(shed(format!("{most} calls of this caller are running here, the limit: call again when one has ended")));
+            }
         }
-        *count += 1;
         drop(running);
-        Ok(Place { running: Arc::clone(&self.running), caller })
+        Ok(Place { running: Arc::clone(&self.running), caller: caller.clone() })
     }
 }
 
 /// A call that is counted.
 struct Place {
-    running: Arc<Mutex<HashMap<String, usize>>>,
-    caller: String,
+    running: Arc<Mutex<Callers<usize>>>,
+    caller: Caller,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Callers without calls are forgotten, so the table is as large as what runs.
-        if let Entry::Occupied(mut count) = lock(&self.running).entry(std::mem::take(&mut self.caller)) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        let mut running = lock(&self.running);
+        let left = running.get_mut(&self.caller).map_or(0, |count| {
+            *count -= 1;
+            *count
+        });
+        if left == 0 && running.len() > IDLE_CALLERS {
+            running.remove(&self.caller);
         }
     }
 }
 
 impl Interceptor for ConcurrencyLimit {
     fn intercept(&self, call: CallInfo, next: Next) -> BoxFuture<'static, Result<Ended, RpcError>> {
-        let entered = self.enter(call.caller());
+        let entered = self.enter(call.caller_key());
         Box::pin(async move {
             let _place = entered?;
             next.run(call).await
@@ -94,7 +100,7 @@ impl Interceptor for ConcurrencyLimit {
 pub struct RateLimit {
     per_second: f64,
     burst: f64,
-    callers: Arc<Mutex<HashMap<String, Bucket>>>,
+    callers: Arc<Mutex<Callers<Bucket>>>,
 }
 
 /// What a caller may still do.
@@ -110,22 +116,32 @@ impl RateLimit {
         RateLimit { per_second: per_second.max(0.0), burst: f64::from(burst.max(1)), callers: Arc::default() }
     }
 
-    fn take(&self, caller: String, now: Instant) -> Result<(), RpcError> {
+    fn take(&self, caller: &Caller, now: Instant) -> Result<(), RpcError> {
         let mut callers = lock(&self.callers);
-        if callers.len() >= CALLERS && !callers.contains_key(&caller) {
-            callers.retain(|_, bucket| self.filled(*bucket, now) < self.burst);
-            if callers.len() >= CALLERS {
-                return Err(shed(format!("{CALLERS} callers are being limited here, and this one is new: call again later")));
-            }
+        let Some(bucket) = callers.get_mut(caller) else { return self.first(&mut callers, caller, now) };
+        // Connections look at the clock each by itself: one may be behind what another has counted already.
+        if now > bucket.at {
+            *bucket = Bucket { left: self.filled(*bucket, now), at: now };
         }
-        let bucket = callers.entry(caller).or_insert(Bucket { left: self.burst, at: now });
-        *bucket = Bucket { left: self.filled(*bucket, now), at: now };
         if bucket.left < 1.0 {
             let (left, rate) = (bucket.left, self.per_second);
             let wait = Duration::try_from_secs_f64((1.0 - left) / rate).map_or("never".into(), |d| format!("in {} ms", d.as_millis() + 1));
             return Err(shed(format!("more than {rate} calls of this caller in a second, the limit: the next may come {wait}")));
         }
         bucket.left -= 1.0;
+        Ok(())
+    }
+
+    /// The first call of a caller, as far as is remembered.
+    #[cold]
+    fn first(&self, callers: &mut Callers<Bucket>, caller: &Caller, now: Instant) -> Result<(), RpcError> {
+        if callers.len() >= CALLERS {
+            callers.retain(|_, bucket| self.filled(*bucket, now) < self.burst);
+        }
+        if callers.len() >= CALLERS {
+            return Err(shed(format!("{CALLERS} callers are being limited here, and this one is new: call again later")));
+        }
+        callers.insert(caller.clone(), Bucket { left: self.burst - 1.0, at: now });
         Ok(())
     }
 
@@ -137,7 +153,7 @@ impl RateLimit {
 
 impl Interceptor for RateLimit {
     fn intercept(&self, call: CallInfo, next: Next) -> BoxFuture<'static, Result<Ended, RpcError>> {
-        match self.take(call.caller(), crate::time::now()) {
+        match self.take(call.caller_key(), call.came()) {
             Ok(()) => next.run(call),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
@@ -152,35 +168,42 @@ mod tests {
     fn a_bucket_fills_with_time_and_no_further_than_its_burst() {
         let (limit, start) = (RateLimit::per_caller(10.0, 3), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        let take = |caller: &str, ms| limit.take(caller.into(), at(ms)).is_ok();
+        let take = |caller: &str, ms| limit.take(&Caller::new(caller), at(ms)).is_ok();
         assert!((0..3).all(|_| take("a", 0)) && !take("a", 0), "a burst of three");
         assert!(take("b", 0), "callers do not share");
         assert!(!take("a", 99) && take("a", 101) && !take("a", 150), "one each 100 ms");
         assert!((0..3).all(|_| take("a", 60_000)) && !take("a", 60_000), "a rest fills it, and no more");
-        let e = limit.take("a".into(), at(60_000)).unwrap_err();
+        let e = limit.take(&Caller::new("a"), at(60_000)).unwrap_err();
         assert!(e.code() == Code::ResourceExhausted && e.message().contains("in 101 ms"), "{e}");
-        assert!(RateLimit::per_caller(0.0, 1).take("a".into(), start).is_ok());
+        // A time that was counted is not counted again for somebody whose clock is behind.
+        assert!(!take("a", 59_000) && take("a", 60_100) && !take("a", 60_100));
+        assert!(RateLimit::per_caller(0.0, 1).take(&Caller::new("a"), start).is_ok());
     }
 
     #[test]
     fn the_table_of_callers_is_bounded() {
         let (limit, start) = (RateLimit::per_caller(1.0, 1), Instant::now());
         for n in 0..CALLERS {
-            limit.take(n.to_string(), start).unwrap();
+            limit.take(&Caller::new(&n.to_string()), start).unwrap();
         }
-        assert!(limit.take("new".into(), start).is_err(), "all of them are being limited");
-        assert!(limit.take("new".into(), start + Duration::from_secs(2)).is_ok(), "they are forgotten once they may call again");
+        assert!(limit.take(&Caller::new("new"), start).is_err(), "all of them are being limited");
+        assert!(limit.take(&Caller::new("new"), start + Duration::from_secs(2)).is_ok(), "they are forgotten once they may call again");
         assert_eq!(lock(&limit.callers).len(), 1);
     }
 
     #[test]
     fn places_are_given_back_and_callers_forgotten() {
         let limit = ConcurrencyLimit::per_caller(2);
-        let (one, two) = (limit.enter("a".into()).unwrap(), limit.enter("a".into()).unwrap());
-        assert!(limit.enter("a".into()).is_err() && limit.enter("b".into()).is_ok());
+        let (one, two) = (limit.enter(&Caller::new("a")).unwrap(), limit.enter(&Caller::new("a")).unwrap());
+        assert!(limit.enter(&Caller::new("a")).is_err() && limit.enter(&Caller::new("b")).is_ok());
         drop(one);
-        assert!(limit.enter("a".into()).is_ok());
+        assert!(limit.enter(&Caller::new("a")).is_ok());
         drop(two);
-        assert!(lock(&limit.running).is_empty());
+        let many: Vec<_> = (0..3 * IDLE_CALLERS).map(|n| limit.enter(&Caller::new(&n.to_string())).unwrap()).collect();
+        drop(many);
+        assert_eq!(lock(&limit.running).len(), IDLE_CALLERS);
+        assert!(lock(&limit.running).values().all(|count| *count == 0));
+        let nobody = ConcurrencyLimit::per_caller(0);
+        assert!(nobody.enter(&Caller::new("a")).is_err() && lock(&nobody.running).is_empty());
     }
 }

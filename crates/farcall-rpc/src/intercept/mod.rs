@@ -34,7 +34,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use farcall_core::{Certainty, Code, Metadata, MethodDescriptor, RpcError, ServiceDescriptor, Trace};
+use farcall_core::{Certainty, Code, MethodDescriptor, RpcError, ServiceDescriptor, Trace};
 
 pub use self::access_log::AccessLog;
 pub use self::adaptive::{AdaptiveLimit, Gradient};
@@ -45,6 +45,7 @@ pub(crate) use self::server::Guarded;
 #[cfg(feature = "tracing")]
 pub use self::traced::Traced;
 use crate::auth::Identity;
+use crate::caller::Caller;
 use crate::context::{Context, Peer};
 use crate::method::BoxFuture;
 use crate::observer::{Ended, Side};
@@ -79,7 +80,18 @@ pub(crate) fn with(chain: Option<&Chain>, interceptor: impl Interceptor) -> Chai
     chain.into_iter().flat_map(|chain| chain.iter().cloned()).chain([one]).collect()
 }
 
-type Last = Box<dyn FnOnce(CallInfo) -> BoxFuture<'static, Result<Ended, RpcError>> + Send>;
+/// The call itself, as the interceptors left it.
+trait Inmost: Send {
+    fn run(self: Box<Self>, call: CallInfo) -> BoxFuture<'static, Result<Ended, RpcError>>;
+}
+
+impl<F: FnOnce(CallInfo) -> BoxFuture<'static, Result<Ended, RpcError>> + Send> Inmost for F {
+    fn run(self: Box<F>, call: CallInfo) -> BoxFuture<'static, Result<Ended, RpcError>> {
+        self(call)
+    }
+}
+
+type Last = Box<dyn Inmost>;
 
 /// The rest of a call's way: the interceptors further in, then the call itself.
 #[must_use = "dropped, it ends the call before it has run"]
@@ -96,7 +108,7 @@ impl Next {
         let Next { chain, at, last } = self;
         match chain.get(at).cloned() {
             Some(interceptor) => interceptor.intercept(call, Next { chain, at: at + 1, last }),
-            None => last(call),
+            None => last.run(call),
         }
     }
 }
@@ -114,31 +126,34 @@ enum Called {
 }
 
 /// A call, as interceptors see it.
-pub struct CallInfo {
+pub struct CallInfo(
+    /// It goes from one to the next, and into the future of each that waits.
+    Box<Info>,
+);
+
+struct Info {
     side: Side,
     called: Called,
     method: usize,
-    peer: Option<Arc<Peer>>,
-    metadata: Option<Arc<Metadata>>,
-    expires: Option<Instant>,
-    trace: Option<Trace>,
+    context: Context,
     ends: Ends,
+    /// As its connection knew the time when it started it; that is not looked up for each call.
+    came: Option<Instant>,
 }
 
 impl CallInfo {
-    fn new(side: Side, called: Called, method: usize, context: Context) -> CallInfo {
-        let Context { peer, expires, metadata, trace } = context;
-        CallInfo { side, called, method, peer, metadata, expires, trace, ends: Ends::default() }
+    fn new(side: Side, called: Called, method: usize, context: Context, came: Option<Instant>) -> CallInfo {
+        CallInfo(Box::new(Info { side, called, method, context, ends: Ends::default(), came }))
     }
 
     /// Which end of the call this is.
     pub fn side(&self) -> Side {
-        self.side
+        self.0.side
     }
 
     /// What is called.
     pub fn service(&self) -> &ServiceDescriptor {
-        match &self.called {
+        match &self.0.called {
             Called::Static(service) => service,
             Called::Shared(service) => service,
             Called::Served(skeleton) => skeleton.descriptor(),
@@ -147,87 +162,94 @@ impl CallInfo {
 
     /// Which of its methods.
     pub fn method(&self) -> Option<&MethodDescriptor> {
-        self.service().methods.get(self.method)
+        self.service().methods.get(self.0.method)
     }
 
     /// `Service.method`.
     pub fn method_name(&self) -> String {
-        self.service().full_name(self.method)
+        self.service().full_name(self.0.method)
     }
 
     /// The other side. For a client it is known around attempts only, and `None` for a provider of this process.
     pub fn peer(&self) -> Option<&Peer> {
-        self.peer.as_deref()
+        self.0.context.peer()
     }
 
     /// Who calls, for a server, if that is proven.
     pub fn identity(&self) -> Option<&Identity> {
-        self.peer.as_ref()?.identity.as_deref()
+        self.0.context.identity()
     }
 
-    /// By what a caller is told from others: its name, else the host or process that it calls from.
-    pub fn caller(&self) -> String {
-        match (self.identity(), self.peer()) {
-            (Some(identity), _) => format!("id:{}", identity.name()),
-            (None, Some(peer)) => match (peer.facts.ip, peer.facts.unix) {
-                (Some(ip), _) => format!("ip:{ip}"),
-                (None, Some(unix)) => format!("uid:{}", unix.uid),
-                (None, None) => peer.address.clone(),
-            },
-            (None, None) => String::new(),
+    /// By what a caller is told from others: its name (`id:shop`), else the host or process that it calls from. Empty
+    /// where there is no other side.
+    pub fn caller(&self) -> &str {
+        self.peer().map_or("", |peer| peer.caller().name())
+    }
+
+    /// The same to look up in a table.
+    fn caller_key(&self) -> &Caller {
+        match self.peer() {
+            Some(peer) => peer.caller(),
+            None => Caller::nobody(),
         }
+    }
+
+    /// When it came.
+    fn came(&self) -> Instant {
+        self.0.came.unwrap_or_else(crate::time::now)
     }
 
     /// The value under `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.as_ref()?.get(key)
+        self.0.context.metadata(key)
     }
 
     /// Sets metadata: for a client what is sent, for a server what the handler sees. Fails on a key that is not
     /// lower-case ASCII.
     pub fn set_metadata(&mut self, key: &str, value: impl Into<String>) -> Result<(), RpcError> {
-        Arc::make_mut(self.metadata.get_or_insert_default()).set(key, value)
+        Arc::make_mut(self.0.context.metadata.get_or_insert_default()).set(key, value)
     }
 
     /// Time left until the caller gives up.
     pub fn remaining(&self) -> Option<Duration> {
-        self.expires.map(|at| at.saturating_duration_since(crate::time::now()))
+        self.0.context.remaining()
     }
 
     /// Gives the call at most this long from now. A deadline that is nearer stays. At a server, a handler that may
     /// be dropped is dropped then; another only sees that it should make haste.
     pub fn shorten_deadline(&mut self, time: Duration) {
         if let Some(at) = crate::time::now().checked_add(time) {
-            self.expires = Some(self.expires.map_or(at, |old| old.min(at)));
+            let expires = &mut self.0.context.expires;
+            *expires = Some(expires.map_or(at, |old| old.min(at)));
         }
     }
 
     /// The trace that goes with it.
     pub fn trace(&self) -> Option<Trace> {
-        self.trace
+        self.0.context.trace
     }
 
     /// Lets it go on under another span. At a server, the handler's own calls inherit it.
     pub fn set_trace(&mut self, trace: Trace) {
-        self.trace = Some(trace);
+        self.0.context.trace = Some(trace);
     }
 
     /// Runs `f` when the stream that this call results in has ended: with its last item, with an error, or because
     /// its reader went away ([`Code::Cancelled`]). Not run if no stream comes of it, which [`Next::run`] tells. Of a
     /// stream of arguments the end is the call's.
     pub fn when_stream_ends(&mut self, f: impl FnOnce(Ended) + Send + 'static) {
-        self.ends.told.push(Box::new(f));
+        self.0.ends.told.push(Box::new(f));
     }
 
-    fn context(&mut self) -> Context {
-        Context { peer: self.peer.take(), expires: self.expires, metadata: self.metadata.take(), trace: self.trace }
+    fn expires(&self) -> Option<Instant> {
+        self.0.context.expires
     }
 }
 
 impl std::fmt::Debug for CallInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Not the metadata, which may hold what nobody should see.
-        f.debug_struct("CallInfo").field("side", &self.side).field("method", &self.method_name()).finish_non_exhaustive()
+        f.debug_struct("CallInfo").field("side", &self.side()).field("method", &self.method_name()).finish_non_exhaustive()
     }
 }
 

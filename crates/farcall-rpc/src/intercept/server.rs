@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use farcall_core::{Certainty, Code, RpcError, Stage};
 use tokio::time::Sleep;
 
-use super::{CallInfo, Called, Chain, Ends, neither, start};
-use crate::context::{Aside, Context, Finish, with_current};
+use super::{CallInfo, Called, Chain, Ends, Inmost, neither, start};
+use crate::context::{Aside, Context, Current, Finish, with_current};
 use crate::method::{BoxFuture, Outgoing};
 use crate::observer::{Ended, Side};
 use crate::skeleton::{Incoming, ParkedHandler, Runner, Skeleton, write_failure};
@@ -32,7 +33,6 @@ struct Guard {
     id: u32,
     oneway: bool,
     chain: BoxFuture<'static, Result<Ended, RpcError>>,
-    may_be_dropped: Option<bool>,
     /// The handler was polled.
     began: Arc<AtomicBool>,
     /// What it answered, while an interceptor still has something to do.
@@ -47,9 +47,16 @@ struct Answered {
 }
 
 impl<'a> Guarded<'a> {
-    pub(crate) fn new(inner: &'a mut dyn Runner, chain: &'a Chain, skeleton: &Arc<dyn Skeleton>, context: &Context) -> Guarded<'a> {
+    /// `came`: when the call did, if that is known without a look at the clock.
+    pub(crate) fn new(
+        inner: &'a mut dyn Runner,
+        chain: &'a Chain,
+        skeleton: &Arc<dyn Skeleton>,
+        context: &Context,
+        came: Option<Instant>,
+    ) -> Guarded<'a> {
         // The row is the incoming call's, set when it is started.
-        let call = CallInfo::new(Side::Server, Called::Served(Arc::clone(skeleton)), 0, context.clone());
+        let call = CallInfo::new(Side::Server, Called::Served(Arc::clone(skeleton)), 0, context.clone(), came);
         Guarded { inner, chain, call: Some(call), guard: None }
     }
 }
@@ -58,23 +65,18 @@ impl Runner for Guarded<'_> {
     fn start(&mut self, incoming: Incoming) {
         let Some(mut call) = self.call.take() else { return };
         let (id, oneway) = (incoming.id, incoming.oneway);
-        call.method = incoming.method as usize;
-        let cancel = call.method().is_some_and(|m| m.traits.cancel);
-        let before = call.expires;
-        // Nothing of it runs before it is polled.
-        self.inner.start(incoming);
-        let handler = self.inner.park();
-        let may_be_dropped = handler.may_be_dropped();
+        call.0.method = incoming.method as usize;
         let began = Arc::new(AtomicBool::new(false));
-        let polled = Arc::clone(&began);
-        let last = Box::new(move |mut call: CallInfo| {
-            let cut = call.expires.filter(|_| call.expires != before && may_be_dropped.unwrap_or(cancel));
-            let ends = std::mem::take(&mut call.ends);
-            let deadline = cut.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
-            Box::pin(Handled { handler, context: call.context(), deadline, ends, polled }) as BoxFuture<'static, _>
-        });
-        let chain = start(self.chain, call, last);
-        self.guard = Some(Guard { id, oneway, chain, may_be_dropped, began, answered: None });
+        let handled = Handled {
+            handler: self.inner.start_outside(incoming),
+            call: None,
+            was_to_expire: call.expires(),
+            may_be_dropped: call.method().is_some_and(|m| m.traits.cancel),
+            deadline: None,
+            polled: Arc::clone(&began),
+        };
+        let chain = start(self.chain, call, Box::new(handled));
+        self.guard = Some(Guard { id, oneway, chain, began, answered: None });
     }
 
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
@@ -103,36 +105,35 @@ impl ParkedHandler for Guard {
         match self.chain.as_mut().poll(cx) {
             Poll::Pending => {
                 self.hold_back(start);
-                Poll::Pending
+                return Poll::Pending;
             }
-            Poll::Ready(Ok(_)) => {
-                self.hold_back(start);
-                match self.answered.take() {
-                    Some(answered) => let_out(answered),
-                    None => self.fail(neither()),
-                }
-                Poll::Ready(())
-            }
+            // What was answered in this poll is where it belongs.
+            Poll::Ready(Ok(_)) if with_current(|c| has_answered(c, start)) => {}
+            Poll::Ready(Ok(_)) => match self.answered.take() {
+                Some(answered) => let_out(answered),
+                None => self.fail(neither()),
+            },
             Poll::Ready(Err(error)) => {
                 self.hold_back(start);
                 self.answered = None;
                 self.fail(error);
-                Poll::Ready(())
             }
         }
+        Poll::Ready(())
     }
+}
 
-    fn may_be_dropped(&self) -> Option<bool> {
-        self.may_be_dropped
-    }
+/// Whether the call was answered, since the replies were so long.
+fn has_answered(current: &Current, start: usize) -> bool {
+    current.replies.len() > start || current.finish.is_some() || current.aside.is_some()
 }
 
 impl Guard {
     /// Takes back what was answered in this poll: the call is not over before its interceptors are.
     fn hold_back(&mut self, start: usize) {
         let answered = with_current(|c| {
-            let any = c.replies.len() > start || c.finish.is_some() || c.aside.is_some();
-            any.then(|| Answered { written: c.replies.split_off(start), finish: c.finish.take(), aside: c.aside.take() })
+            let taken = |c: &mut Current| Answered { written: c.replies.split_off(start), finish: c.finish.take(), aside: c.aside.take() };
+            has_answered(c, start).then(|| taken(c))
         });
         self.answered = answered.or(self.answered.take());
     }
@@ -160,12 +161,24 @@ fn let_out(answered: Answered) {
 
 /// The handler itself, inside of its context as the interceptors left it.
 struct Handled {
-    handler: Box<dyn ParkedHandler>,
-    context: Context,
+    handler: BoxFuture<'static, ()>,
+    /// Once the interceptors have let it go on.
+    call: Option<CallInfo>,
+    /// Before the interceptors had a look at it.
+    was_to_expire: Option<Instant>,
+    may_be_dropped: bool,
     /// If they shortened it, and the handler may be dropped.
     deadline: Option<Pin<Box<Sleep>>>,
-    ends: Ends,
     polled: Arc<AtomicBool>,
+}
+
+impl Inmost for Handled {
+    fn run(mut self: Box<Self>, call: CallInfo) -> BoxFuture<'static, Result<Ended, RpcError>> {
+        let cut = call.expires().filter(|at| Some(*at) != self.was_to_expire && self.may_be_dropped);
+        self.deadline = cut.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+        self.call = Some(call);
+        Box::into_pin(self)
+    }
 }
 
 impl Future for Handled {
@@ -178,10 +191,11 @@ impl Future for Handled {
             return Poll::Ready(Err(RpcError::new(Code::DeadlineExceeded, why).with_stage(Stage::Handler)));
         }
         me.polled.store(true, Ordering::Relaxed);
-        with_current(|c| std::mem::swap(&mut c.context, &mut me.context));
+        let Some(CallInfo(call)) = &mut me.call else { return Poll::Pending };
+        with_current(|c| std::mem::swap(&mut c.context, &mut call.context));
         // Its context goes back also if it panics.
-        let polled = catch_unwind(AssertUnwindSafe(|| me.handler.poll(cx)));
-        with_current(|c| std::mem::swap(&mut c.context, &mut me.context));
+        let polled = catch_unwind(AssertUnwindSafe(|| me.handler.as_mut().poll(cx)));
+        with_current(|c| std::mem::swap(&mut c.context, &mut call.context));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(())) => Poll::Ready(Ok(me.ended())),
@@ -201,7 +215,7 @@ impl Handled {
 
     /// Puts those who want to know of the stream's end between it and whoever sends it.
     fn watch_stream(&mut self) {
-        let Some(ends) = std::mem::take(&mut self.ends).wanted() else { return };
+        let Some(ends) = self.call.take().and_then(|call| call.0.ends.wanted()) else { return };
         with_current(|c| {
             if let Some(Aside::Stream(outgoing)) = c.aside.take().map(|aside| *aside) {
                 c.aside = Some(Box::new(Aside::Stream(Outgoing(Box::new(Watched { items: outgoing.0, ends: ends.begin() })))));

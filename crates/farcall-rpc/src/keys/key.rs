@@ -224,7 +224,7 @@ mod tests {
 
     fn peer(record: Option<u64>) -> Peer {
         let keys = record.map(|record| Seen { moment: KeyMoment { record, ms: 5000 }, at: Instant::now() });
-        Peer { address: "tcp://h:1".into(), software: String::new(), incarnation: 1, facts: Default::default(), identity: None, keys }
+        Peer { address: "tcp://h:1".into(), incarnation: 1, keys, ..Peer::default() }
     }
 
     /// What an attempt says of earlier ones.

@@ -40,8 +40,7 @@ impl Farcall {
     /// What other protocols are given for a link of theirs.
     pub(crate) fn dispatch(&self, link: &Io, protocol: &str) -> Dispatch {
         let facts = link.facts();
-        let peer =
-            Peer { address: facts.address.clone(), software: protocol.to_owned(), incarnation: 0, facts, identity: None, keys: None };
+        let peer = Peer { address: facts.address.clone(), software: protocol.to_owned(), facts, ..Peer::default() };
         Dispatch::new(Arc::clone(&self.0.shared), peer)
     }
 
