@@ -22,7 +22,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::facts::{PeerFacts, TlsPeer};
-use crate::tls::{TlsAcceptor, TlsClient, VERSION, proven_names};
+use crate::tls::{Here, TlsAcceptor, TlsClient, VERSION, proven_names, told_by_alert};
 
 /// Silence after which a connection is lost. Both sides ask much more often.
 const IDLE: Duration = Duration::from_secs(30);
@@ -46,6 +46,7 @@ pub struct QuicLink {
     send: SendStream,
     recv: RecvStream,
     connection: Connection,
+    here: Here,
     facts: PeerFacts,
     /// Set once the last byte is given to QUIC: until the peer has all of them.
     finishing: Option<Finishing>,
@@ -53,6 +54,8 @@ pub struct QuicLink {
 
 impl QuicLink {
     fn new(connection: Connection, (send, recv): (SendStream, RecvStream), sni: Option<String>) -> QuicLink {
+        // Only a client knows a name before the handshake's data is looked at.
+        let here = if sni.is_some() { Here::Client } else { Here::Server };
         let peer = connection.remote_address();
         let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let certificates = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
@@ -62,7 +65,7 @@ impl QuicLink {
         let sni = sni.or_else(|| agreed.and_then(|d| d.server_name));
         let tls = TlsPeer { names, sni, alpn, version: VERSION };
         let facts = PeerFacts { address: format!("quic://{address}"), ip: Some(address.ip()), tls: Some(tls), ..PeerFacts::default() };
-        QuicLink { send, recv, connection, facts, finishing: None }
+        QuicLink { send, recv, connection, here, facts, finishing: None }
     }
 
     pub(crate) fn facts(&self) -> &PeerFacts {
@@ -73,7 +76,7 @@ impl QuicLink {
     fn words(&self, e: Error) -> Error {
         match self.connection.close_reason() {
             Some(ConnectionError::ApplicationClosed(_)) => Error::new(ErrorKind::ConnectionReset, "the peer closed the connection"),
-            Some(reason) => Error::new(e.kind(), lost(&reason)),
+            Some(reason) => Error::new(e.kind(), lost(&reason, self.here)),
             None => e,
         }
     }
@@ -114,25 +117,16 @@ impl AsyncWrite for QuicLink {
 }
 
 /// What a connection ended of.
-fn lost(e: &ConnectionError) -> String {
+fn lost(e: &ConnectionError, here: Here) -> String {
     match e {
         ConnectionError::TimedOut => "no answer by UDP: is the provider running, does a firewall stand between?".to_owned(),
         ConnectionError::ConnectionClosed(close) => match alert(u64::from(close.error_code)) {
-            // TLS alerts, by their numbers.
-            Some(116) => {
-                "the provider requires a certificate of its clients, and this side has shown none: give one with certificate(…), or \
-                          --cert and --cert-key"
-                    .to_owned()
-            }
-            Some(48) => "the peer refuses this side's certificate: it does not trust the issuer".to_owned(),
-            Some(45) => "the peer refuses this side's certificate: it has expired, or is not valid yet".to_owned(),
-            Some(120) => "the peer speaks QUIC, but not farcall (no protocol in common by ALPN): is the port right?".to_owned(),
-            Some(_) => format!("the peer gave up TLS: {close}"),
+            Some(alert) => told_by_alert(alert, false, here).unwrap_or_else(|| format!("the peer gave up TLS: {close}")),
             None if u64::from(close.error_code) == 2 => "the peer refuses the connection: it takes no more for now".to_owned(),
             None => format!("the peer closed the connection: {close}"),
         },
         ConnectionError::TransportError(e) => match alert(u64::from(e.code)) {
-            Some(_) => format!("TLS: {}", e.reason),
+            Some(alert) => told_by_alert(alert, true, here).unwrap_or_else(|| format!("TLS: {}", e.reason)),
             None => format!("QUIC: {e}"),
         },
         e => format!("QUIC: {e}"),
@@ -140,8 +134,8 @@ fn lost(e: &ConnectionError) -> String {
 }
 
 /// QUIC carries TLS's alerts as error codes 0x100 to 0x1ff.
-fn alert(code: u64) -> Option<u64> {
-    (0x100..0x200).contains(&code).then(|| code - 0x100)
+fn alert(code: u64) -> Option<u8> {
+    code.checked_sub(0x100)?.try_into().ok()
 }
 
 /// The same for both sides.
@@ -163,15 +157,17 @@ fn transport() -> TransportConfig {
 pub(crate) async fn connect(address: &Address, host: &str, to: SocketAddr, tls: &TlsClient) -> std::result::Result<QuicLink, RpcError> {
     let failed = |why: String| RpcError::not_sent(Code::Unavailable, format!("{address}: {why}")).with_stage(Stage::Connect);
     let name = tls.name_for(address, host)?.to_str().into_owned();
-    let crypto = QuicClientConfig::try_from(tls.config()).map_err(|e| failed(format!("QUIC: {e}")))?;
+    let (config, verdict) = tls.config_with_verdict();
+    let ended = |e: ConnectionError| failed(verdict.refused().unwrap_or_else(|| lost(&e, Here::Client)));
+    let crypto = QuicClientConfig::try_from(config).map_err(|e| failed(format!("QUIC: {e}")))?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
     let any = if to.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     let endpoint =
         Endpoint::client(SocketAddr::new(any, 0)).map_err(|e| failed(format!("cannot open a UDP socket: {e}")).with_source(e))?;
     let connecting = endpoint.connect_with(config, to, &name).map_err(|e| failed(format!("QUIC: {e}")))?;
-    let connection = connecting.await.map_err(|e| failed(lost(&e)))?;
-    let streams = connection.open_bi().await.map_err(|e| failed(lost(&e)))?;
+    let connection = connecting.await.map_err(ended)?;
+    let streams = connection.open_bi().await.map_err(ended)?;
     Ok(QuicLink::new(connection, streams, Some(name)))
 }
 
@@ -278,7 +274,7 @@ impl Incoming {
     pub(crate) async fn open(self) -> std::result::Result<QuicLink, (String, String)> {
         let Incoming { incoming, config, opening: _opening } = self;
         let address = format!("quic://{}", incoming.remote_address());
-        let failed = |e: ConnectionError| (address.clone(), lost(&e));
+        let failed = |e: ConnectionError| (address.clone(), lost(&e, Here::Server));
         let connection = incoming.accept_with(config).map_err(failed)?.await.map_err(failed)?;
         let streams = connection.accept_bi().await.map_err(failed)?;
         Ok(QuicLink::new(connection, streams, None))

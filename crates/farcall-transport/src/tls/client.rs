@@ -14,6 +14,8 @@ use tokio_rustls::TlsConnector;
 use super::failure::{Here, explain};
 use super::link::{ReadAhead, TlsLink};
 use super::pem::{Authorities, CertifiedKey};
+#[cfg(feature = "quic")]
+use super::verdict::Verdict;
 use super::watched::Watched;
 use super::{FARCALL_ALPN, provider};
 use crate::io::Io;
@@ -33,8 +35,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// ```
 #[derive(Clone)]
 pub struct TlsClient {
-    config: Arc<Watched<ClientConfig>>,
+    trust: Arc<Watched<Trust>>,
     server_name: Option<ServerName<'static>>,
+}
+
+struct Trust {
+    config: Arc<ClientConfig>,
+    #[cfg(feature = "quic")]
+    verifier: Arc<WebPkiServerVerifier>,
 }
 
 impl std::fmt::Debug for TlsClient {
@@ -61,12 +69,22 @@ impl TlsClient {
     /// Reads all files anew. An error names the file that is not right; connections are then made with what
     /// was read before. Changed files are also found without this, at the next connection.
     pub fn reload(&self) -> Result<(), RpcError> {
-        self.config.reload()
+        self.trust.reload()
     }
 
     /// The rustls configuration as it is now.
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
-        self.config.now().current
+        Arc::clone(&self.trust.now().current.config)
+    }
+
+    /// The same for one connection, and what becomes of the provider's certificate in it.
+    #[cfg(feature = "quic")]
+    pub(crate) fn config_with_verdict(&self) -> (Arc<ClientConfig>, Arc<Verdict>) {
+        let trust = self.trust.now().current;
+        let verdict = Arc::new(Verdict::new(Arc::clone(&trust.verifier)));
+        let mut config = ClientConfig::clone(&trust.config);
+        config.dangerous().set_certificate_verifier(Arc::clone(&verdict) as _);
+        (Arc::new(config), verdict)
     }
 
     /// The name that the provider at `host` must prove.
@@ -146,11 +164,11 @@ impl TlsClientBuilder {
         };
         let files = self.ca.iter().flat_map(Authorities::paths).chain(self.certificate.iter().flat_map(CertifiedKey::paths));
         let files = files.map(Into::into).collect();
-        let config = Watched::new(files, LOOK_EVERY, move || self.load())?;
-        Ok(TlsClient { config: Arc::new(config), server_name })
+        let trust = Watched::new(files, LOOK_EVERY, move || self.load())?;
+        Ok(TlsClient { trust: Arc::new(trust), server_name })
     }
 
-    fn load(&self) -> Result<ClientConfig, RpcError> {
+    fn load(&self) -> Result<Trust, RpcError> {
         let mut roots = RootCertStore::empty();
         if let Some(ca) = &self.ca {
             ca.add_to(&mut roots)?;
@@ -161,13 +179,17 @@ impl TlsClientBuilder {
         let unusable = |e: &dyn std::fmt::Display| RpcError::not_sent(Code::InvalidArgument, format!("TLS: {e}"));
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().map_err(|e| unusable(&e))?;
         let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]);
-        let builder = builder.map_err(|e| unusable(&e))?.with_webpki_verifier(verifier);
+        let builder = builder.map_err(|e| unusable(&e))?.with_webpki_verifier(Arc::clone(&verifier));
         let mut config = match &self.certificate {
             Some(certificate) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certificate.load()?))),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![FARCALL_ALPN.to_vec()];
-        Ok(config)
+        Ok(Trust {
+            config: Arc::new(config),
+            #[cfg(feature = "quic")]
+            verifier,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage, P
 
 /// Which side speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Here {
+pub(crate) enum Here {
     Client,
     Server,
 }
@@ -35,7 +35,7 @@ pub(super) fn refused_by_peer(e: Error, here: Here) -> Error {
     }
 }
 
-fn words(e: &Tls, here: Here) -> String {
+pub(super) fn words(e: &Tls, here: Here) -> String {
     match e {
         Tls::InvalidCertificate(why) => certificate(why, here),
         Tls::AlertReceived(alert) => alerted(*alert, here),
@@ -59,6 +59,24 @@ fn words(e: &Tls, here: Here) -> String {
     }
 }
 
+/// The words for a handshake that ended with this alert, by number: the peer's, or one of this side, which then knows
+/// no more of the reason.
+#[cfg(feature = "quic")]
+pub(crate) fn told_by_alert(alert: u8, is_ours: bool, here: Here) -> Option<String> {
+    let alert = AlertDescription::from(alert);
+    let why = match alert {
+        _ if !is_ours => return Some(alerted(alert, here)),
+        AlertDescription::CertificateRequired => return Some(words(&Tls::NoCertificatesPresented, here)),
+        AlertDescription::NoApplicationProtocol => return Some(words(&Tls::NoApplicationProtocol, here)),
+        AlertDescription::CertificateExpired => CertificateError::Expired,
+        AlertDescription::UnknownCA => CertificateError::UnknownIssuer,
+        AlertDescription::DecryptError => CertificateError::BadSignature,
+        AlertDescription::UnsupportedCertificate => CertificateError::InvalidPurpose,
+        _ => return None,
+    };
+    Some(certificate(&why, here))
+}
+
 fn certificate(why: &CertificateError, here: Here) -> String {
     let (whose, trust) = match here {
         Here::Client => ("the provider's certificate", "give its issuer's certificate: TlsClient's ca(…), or --ca"),
@@ -68,7 +86,7 @@ fn certificate(why: &CertificateError, here: Here) -> String {
         CertificateError::ExpiredContext { not_after, .. } => {
             format!("{whose} has expired on {}: renew it, or check this machine's clock", date(not_after.as_secs()))
         }
-        CertificateError::Expired => format!("{whose} has expired: renew it, or check this machine's clock"),
+        CertificateError::Expired => format!("{whose} has expired, or is not valid yet: renew it, or check this machine's clock"),
         CertificateError::NotValidYetContext { not_before, .. } => {
             format!("{whose} is valid only from {} on: check this machine's clock", date(not_before.as_secs()))
         }

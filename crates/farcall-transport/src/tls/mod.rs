@@ -9,6 +9,8 @@ mod failure;
 mod link;
 mod pem;
 mod server;
+#[cfg(feature = "quic")]
+mod verdict;
 mod watched;
 
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use client::{TlsClient, TlsClientBuilder};
+#[cfg(feature = "quic")]
+pub(crate) use failure::{Here, told_by_alert};
 pub use pem::{Authorities, CertifiedKey};
 pub use server::{TlsServer, TlsServerBuilder};
 
