@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use farcall::{Authorities, Limits, TlsClient, TlsServer, prelude::*};
+use farcall_tests::certificates::{Authority, LOCAL};
 use farcall_tests::{PaymentClient, PaymentServer, Status, Till};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::bad_peer::opening;
-use crate::certificates::{Authority, LOCAL};
 use crate::support::{Provider, TempDir, run, run_on, until};
 
 const MS: Duration = Duration::from_millis(1);
@@ -176,6 +176,62 @@ fn half_a_frame_and_silence_is_given_up() {
             hear_out(&mut link).await;
         }
         load.end().await;
+    });
+}
+
+/// After the hello, frames that come a byte at a time: whole ones are answered, and those that announce much and never
+/// come to an end take no more than what came of them, whoever waits beside them.
+#[test]
+fn frames_that_trickle_are_served_and_hold_nobody_up() {
+    let provider = Provider::start("tcp://127.0.0.1:0");
+    run(async {
+        let to = socket_address(&provider.address);
+        let load = Load::on(&provider.address, &Authority::new().trusting()).await;
+        // A real client, behind somebody who passes each byte on by itself.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        let between = tokio::spawn(async move {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(to).await.unwrap();
+            server.set_nodelay(true).unwrap();
+            let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+            while let Ok(byte) = from_client.read_u8().await {
+                if to_server.write_u8(byte).await.is_err() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let client = PaymentClient::connect(&address).await.unwrap();
+        assert_eq!(client.status(7).await.unwrap(), Status::Paid { cents: 250 });
+        let bytes = vec![9; 3000];
+        assert_eq!(client.echo(bytes.clone()).await.unwrap(), bytes);
+        between.abort();
+        let (files, memory) = taken_by(provider.pid());
+        let mut links = Vec::new();
+        for n in 0..400u32 {
+            let mut link = TcpStream::connect(to).await.unwrap();
+            link.set_nodelay(true).unwrap();
+            link.write_all(&opening()).await.unwrap();
+            // A MiB, of different kinds of frames.
+            let length = (1u32 << 20).to_le_bytes();
+            link.write_all(&[length[0], length[1], length[2], length[3], [3, 5, 9][n as usize % 3]]).await.unwrap();
+            links.push(link);
+        }
+        for _ in 0..20 {
+            for link in &mut links {
+                // Who is found out is hung up on.
+                let _ = link.write_all(&[0]).await;
+            }
+        }
+        let (now, grown) = taken_by(provider.pid());
+        assert!(now <= files + links.len() + 8, "{now} files");
+        let grown = grown.saturating_sub(memory);
+        assert!(grown < 24 << 10, "{grown} KiB for {} links that announced a MiB each", links.len());
+        drop(links);
+        load.end().await;
+        until("they are gone", || taken_by(provider.pid()).0 <= files + 8).await;
     });
 }
 

@@ -1,7 +1,6 @@
 //! End-to-end tests, one binary: real sockets, and real processes where it matters.
 
 mod bad_peer;
-mod certificates;
 mod cli;
 mod codecs;
 mod compat;

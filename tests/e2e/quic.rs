@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use farcall::{Limits, TlsClient, TlsServer, prelude::*};
+use farcall_tests::certificates::{Authority, LOCAL, self_signed};
 use farcall_tests::{PaymentClient, PaymentServer, Status, Till};
 use tokio::net::UdpSocket;
 
-use crate::certificates::{Authority, LOCAL, self_signed};
 use crate::support::{run, until};
 use crate::surface::exercise;
 
@@ -145,9 +145,9 @@ fn certificates_count_as_they_do_for_tls() {
         let (authority, clients) = (Authority::new(), Authority::new());
         let trusting = authority.trusting();
         for (issued, words) in [
-            (authority.issue_between(&LOCAL, (2001, 1, 1), (2002, 1, 1)), "expired"),
-            (authority.issue(&["shop.example"]), "shop.example"),
-            (self_signed(&LOCAL), "UnknownIssuer"),
+            (authority.issue_between(&LOCAL, (2001, 1, 1), (2002, 1, 1)), "the provider's certificate has expired on 2002-01-01: renew it"),
+            (authority.issue(&["shop.example"]), "the provider's certificate is for DnsName(\"shop.example\"), not for \"localhost\""),
+            (self_signed(&LOCAL), "the provider's certificate is issued by nobody whom this side trusts"),
         ] {
             let tls = TlsServer::builder(issued.identity()).build().unwrap();
             let server = Server::builder().serve(FlowServer::new(Counter)).tls(&tls).listen("quic://127.0.0.1:0").await.unwrap();
@@ -163,6 +163,12 @@ fn certificates_count_as_they_do_for_tls() {
             Err(e) => e,
         };
         assert!(e.message().contains("requires a certificate of its clients"), "{e}");
+        let strange = TlsClient::builder().ca(authority.trusted()).certificate(authority.issue(&["till"]).identity()).build().unwrap();
+        let e = match FlowClient::connect(server.address()).tls(&strange).await {
+            Ok(client) => client.sum(Streaming::items(0..3)).await.unwrap_err(),
+            Err(e) => e,
+        };
+        assert!(e.message().contains("the provider refuses this side's certificate: it does not trust the issuer"), "{e}");
         let known = TlsClient::builder().ca(authority.trusted()).certificate(clients.issue(&["till"]).identity()).build().unwrap();
         let client = FlowClient::connect(server.address()).tls(&known).await.unwrap();
         assert_eq!(client.sum(Streaming::items(0..3)).await.unwrap(), 3);

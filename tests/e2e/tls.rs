@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farcall::{Authorities, CertifiedKey, Observer, Outcome, TlsClient, TlsServer, prelude::*};
+use farcall_tests::certificates::{Authority, Issued, LOCAL, self_signed};
 use farcall_tests::{PaymentClient, PaymentServer, Status, Till};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::certificates::{Authority, Issued, LOCAL, self_signed};
 use crate::cli;
 use crate::support::{TempDir, run, until};
 use crate::surface::exercise;

@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: a service with a method of every kind, and its provider.
 
+pub mod certificates;
 pub mod drill;
 pub mod fuzz;
 pub mod servers;

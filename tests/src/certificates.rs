@@ -7,19 +7,23 @@ use farcall::{Authorities, CertifiedKey, TlsClient, TlsServer};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 
 /// Issues certificates.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub(crate) pem: String,
+    /// Its own certificate.
+    pub pem: String,
 }
 
 /// A certificate and its key, as PEM.
-pub(crate) struct Issued {
-    pub(crate) chain: String,
-    pub(crate) key: String,
+pub struct Issued {
+    /// The certificate.
+    pub chain: String,
+    /// Its key.
+    pub key: String,
 }
 
 impl Issued {
-    pub(crate) fn identity(&self) -> CertifiedKey {
+    /// What a server or client proves itself with.
+    pub fn identity(&self) -> CertifiedKey {
         CertifiedKey::pem(&self.chain, &self.key)
     }
 }
@@ -33,12 +37,14 @@ fn params(names: &[&str]) -> CertificateParams {
 
 impl Authority {
     /// An authority with a name of its own.
-    pub(crate) fn new() -> Authority {
+    #[expect(clippy::new_without_default, reason = "each is another")]
+    pub fn new() -> Authority {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         Authority::named(&format!("authority {}", NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
-    pub(crate) fn named(name: &str) -> Authority {
+    /// Several may have the same.
+    pub fn named(name: &str) -> Authority {
         let mut params = params(&[]);
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -47,7 +53,8 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem }
     }
 
-    pub(crate) fn trusted(&self) -> Authorities {
+    /// What to trust it by.
+    pub fn trusted(&self) -> Authorities {
         Authorities::pem(&self.pem)
     }
 
@@ -57,31 +64,31 @@ impl Authority {
     }
 
     /// A certificate for these host names, addresses and URIs.
-    pub(crate) fn issue(&self, names: &[&str]) -> Issued {
+    pub fn issue(&self, names: &[&str]) -> Issued {
         self.sign(&params(names))
     }
 
     /// One that is valid only between these days.
-    pub(crate) fn issue_between(&self, names: &[&str], from: (i32, u8, u8), to: (i32, u8, u8)) -> Issued {
+    pub fn issue_between(&self, names: &[&str], from: (i32, u8, u8), to: (i32, u8, u8)) -> Issued {
         let mut params = params(names);
         (params.not_before, params.not_after) = (date_time_ymd(from.0, from.1, from.2), date_time_ymd(to.0, to.1, to.2));
         self.sign(&params)
     }
 
     /// One that may be used for clients alone.
-    pub(crate) fn issue_for_clients(&self, names: &[&str]) -> Issued {
+    pub fn issue_for_clients(&self, names: &[&str]) -> Issued {
         let mut params = params(names);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(&params)
     }
 
     /// A server that proves to be `localhost` to whom [`trusting`](Authority::trusting) trusts.
-    pub(crate) fn server(&self) -> TlsServer {
+    pub fn server(&self) -> TlsServer {
         TlsServer::builder(self.issue(&LOCAL).identity()).build().unwrap()
     }
 
     /// Writes what a provider process proves itself with, and what its consumers trust.
-    pub(crate) fn write_to(&self, folder: &Path) {
+    pub fn write_to(&self, folder: &Path) {
         let issued = self.issue(&LOCAL);
         for (name, text) in [("chain.pem", &issued.chain), ("key.pem", &issued.key), ("ca.pem", &self.pem)] {
             std::fs::write(folder.join(name), text).unwrap();
@@ -89,16 +96,16 @@ impl Authority {
     }
 
     /// A client that trusts this authority and no other.
-    pub(crate) fn trusting(&self) -> TlsClient {
+    pub fn trusting(&self) -> TlsClient {
         TlsClient::builder().ca(self.trusted()).build().unwrap()
     }
 }
 
 /// What this machine is called.
-pub(crate) const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+pub const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// A certificate that nobody has issued but itself.
-pub(crate) fn self_signed(names: &[&str]) -> Issued {
+pub fn self_signed(names: &[&str]) -> Issued {
     let key = KeyPair::generate().unwrap();
     Issued { chain: params(names).self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
 }
