@@ -152,6 +152,24 @@ impl Ran {
     }
 }
 
+#[test]
+fn health_says_of_each_service_whether_it_is_ready() {
+    let shop = shop();
+    let address = &shop.server.address().to_string();
+    run(&["health", address]).check(0, &["Payment  ready\n", "Stock    ready\n"], &[]);
+    run(&["health", address, "Payment"]).check(0, &["Payment  ready\n"], &[]);
+    shop.server.readiness().set_service("Payment", false).unwrap();
+    run(&["health", address]).check(1, &["Payment  not ready\n"], &[]);
+    run(&["health", address, "Payment"]).check(1, &["Payment  not ready\n"], &[]);
+    shop.server.readiness().set_service("Payment", true).unwrap();
+    shop.server.readiness().set(false);
+    run(&["health", address]).check(1, &["not ready"], &[]);
+    run(&["health", address, "Paiment"]).check(2, &[], &["there is no service \"Paiment\""]);
+    let nobody = format!("tcp://127.0.0.1:{}", unused_port());
+    run(&["health", &nobody]).check(1, &[], &["nobody listens there"]);
+    run(&["health"]).check(2, &[], &["ADDR"]);
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &[&str]) -> Ran {
     run_with(args, "")

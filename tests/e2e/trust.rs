@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use farcall::auth::{SignedTokens, TokenKey, Tokens, UnixUsers, Verifier};
+use farcall::auth::{Certificates, SignedTokens, TokenKey, Tokens, UnixUsers, Verifier};
 use farcall::meta::DescribeClient;
-use farcall::{Channel, CodecId, Credentials, Identity, Io, Key, Limits, Secret, ServerBuilder, Stage, prelude::*};
+use farcall::{Channel, CodecId, Credentials, Identity, Io, Key, Limits, Secret, ServerBuilder, Stage, TlsClient, TlsServer, prelude::*};
+use farcall_tests::certificates::{Authority, LOCAL};
 use farcall_wire::{Hello, Kind, PREFACE_LEN, Session, control, get_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -425,6 +426,140 @@ fn beyond_this_machine_a_server_must_say_whom_it_serves() {
             notes.0.lock().unwrap().contains("without TLS")
         };
         assert!(warned("tcp://0.0.0.0:0").await && !warned("tcp://127.0.0.1:0").await);
+    });
+}
+
+#[test]
+fn to_require_certificates_is_to_say_whom_it_serves() {
+    run(async {
+        let (authority, clients) = (Authority::new(), Authority::new());
+        let identity = || TlsServer::builder(authority.issue(&LOCAL).identity());
+        let server = |tls: &TlsServer| Server::builder().serve(farcall_tests::PaymentServer::new(farcall_tests::Till::default())).tls(tls);
+        let required = identity().require_clients(clients.trusted()).build().unwrap();
+        for address in ["tls://0.0.0.0:0", "tcp://[::]:0", "quic://0.0.0.0:0"] {
+            server(&required).listen(address).await.unwrap();
+        }
+        // None of these keeps strangers out.
+        let asked = identity().ask_clients(clients.trusted()).build().unwrap();
+        let both = identity().require_clients(clients.trusted()).accept_plaintext().build().unwrap();
+        let none = identity().build().unwrap();
+        for open in [asked, both, none] {
+            let e = server(&open).listen("tls://0.0.0.0:0").await.err().unwrap();
+            assert_eq!(e.code(), Code::FailedPrecondition, "{e}");
+            assert!(e.message().contains("require_clients"), "{e}");
+        }
+        // Nobody has a role by that alone.
+        let e = Server::builder().serve(BankServer::new(Vault::default())).tls(&required).listen("tls://127.0.0.1:0").await.err().unwrap();
+        assert!(e.message().contains("needs the role"), "{e}");
+    });
+}
+
+/// Over TCP by TLS, and over UDP by QUIC.
+#[test]
+fn a_certificate_gives_roles() {
+    run(async {
+        let (authority, clients) = (Authority::new(), Authority::new());
+        let tls = TlsServer::builder(authority.issue(&LOCAL).identity()).require_clients(clients.trusted()).build().unwrap();
+        let known = Certificates::new()
+            .name("spiffe://bank.example/tom", Identity::new("tom").role("teller"))
+            .name("gus.example", Identity::new("gus"));
+        let vault = Arc::new(Vault::default());
+        let server = Server::builder().serve(BankServer::shared(vault.clone())).authenticate(known).tls(&tls);
+        let server = server.also("quic://127.0.0.1:0").listen("tls://127.0.0.1:0").await.unwrap();
+        for address in server.addresses() {
+            let as_whom = |name: &str| {
+                let own = clients.issue(&[name]).identity();
+                BankClient::connect(address).tls(&TlsClient::builder().ca(authority.trusted()).certificate(own).build().unwrap())
+            };
+            let before = vault.ran();
+            let tom = as_whom("spiffe://bank.example/tom").await.unwrap();
+            assert_eq!(tom.whoami().await.unwrap(), Some(("tom".into(), vec!["teller".into()], "Certificate".into())));
+            tom.pay(1).await.unwrap();
+            let gus = as_whom("gus.example").await.unwrap();
+            check_refused(gus.pay(1).await, Code::PermissionDenied, &["needs the role \"teller\"", "gus"]);
+            let e = as_whom("sam.example").await.err().unwrap();
+            assert_eq!((e.code(), e.certainty()), (Code::Unauthenticated, Certainty::NotSent), "{e}");
+            assert_eq!(vault.ran(), before + 1);
+        }
+    });
+}
+
+/// Somebody on the way keeps what a client sends, and sends it again.
+async fn recording(listener: tokio::net::TcpListener, to: String) -> Vec<u8> {
+    let (mut client, _) = listener.accept().await.unwrap();
+    let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.split(), server.split());
+    let mut kept = Vec::new();
+    let forth = async {
+        let mut piece = vec![0; 64 << 10];
+        while let Ok(n @ 1..) = from_client.read(&mut piece).await {
+            kept.extend_from_slice(&piece[..n]);
+            to_server.write_all(&piece[..n]).await.unwrap();
+        }
+        let _ = to_server.shutdown().await;
+    };
+    let back = async {
+        let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    tokio::join!(forth, back);
+    kept
+}
+
+#[test]
+fn what_was_recorded_on_the_way_is_of_no_use_under_tls_and_runs_again_without() {
+    run(async {
+        let authority = Authority::new();
+        for (scheme, runs_again) in [("tls", false), ("tcp", true)] {
+            let (vault, server) = asking();
+            let server = if scheme == "tls" { server.tls(&authority.server()) } else { server };
+            let server = server.listen(format!("{scheme}://127.0.0.1:0")).await.unwrap();
+            let to = server.address().to_string().split_once("://").unwrap().1.to_owned();
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = format!("{scheme}://{}", listener.local_addr().unwrap());
+            let recorded = tokio::spawn(recording(listener, to.clone()));
+            let connect = BankClient::connect(address).credentials(Credentials::bearer(TELLER)).tls(&authority.trusting());
+            let client = connect.await.unwrap();
+            assert_eq!(client.pay(1).await.unwrap(), 1);
+            assert_eq!(client.pay(2).key(&Key::named("order-2").unwrap()).await.unwrap(), 2);
+            drop(client);
+            let recorded = recorded.await.unwrap();
+            for _ in 0..3 {
+                let mut link = tokio::net::TcpStream::connect(&to).await.unwrap();
+                link.write_all(&recorded).await.unwrap();
+                link.shutdown().await.unwrap();
+                let _ = link.read_to_end(&mut Vec::new()).await;
+            }
+            // The one without a key runs each time; the one with a key never.
+            let expected = if runs_again { 2 + 3 } else { 2 };
+            until("all has run that runs", || vault.ran() == expected).await;
+        }
+    });
+}
+
+#[test]
+fn the_end_of_a_link_can_be_awaited() {
+    run(async {
+        let (_, server) = asking();
+        let server = server.listen("mem:served").await.unwrap();
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let mut served = server.serve_link(Io::boxed(theirs));
+        let channel = Channel::over_as(Io::boxed(ours), Limits::default(), Credentials::bearer(TELLER)).await.unwrap();
+        let bank = BankClient::from(channel);
+        assert!(bank.open().await.unwrap());
+        assert!(tokio::time::timeout(20 * MS, &mut served).await.is_err(), "it is served");
+        drop(bank);
+        served.await;
+        assert_eq!(server.connections(), 0);
+        // One that comes to nothing ends, too; and to drop what is returned ends nothing.
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let served = server.serve_link(Io::boxed(theirs));
+        drop(ours);
+        served.await;
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        drop(server.serve_link(Io::boxed(theirs)));
+        let channel = Channel::over_as(Io::boxed(ours), Limits::default(), Credentials::bearer(TELLER)).await.unwrap();
+        assert!(BankClient::from(channel).open().await.unwrap());
     });
 }
 

@@ -5,4 +5,5 @@ mod client;
 mod hostile;
 mod openapi;
 mod support;
+mod tls;
 mod trust;

@@ -83,8 +83,9 @@ pub struct Limits {
     /// of `connections`. One more is told so and closed. Unix sockets and memory are not counted. Behind a proxy or
     /// a translator of addresses all clients are one host: raise it there.
     pub connections_per_host: usize,
-    /// Links of one server that have not said hello yet, in TLS or after it. Default 1 024. One more pushes one out:
-    /// of the host that has the most of them, the one that has been silent longest.
+    /// Links of one server that have not said a hello that it accepts, in TLS or after it; of another protocol, that have
+    /// not made a call that they may make. Default 1 024. One more pushes one out: of the host that has the most of
+    /// them, the one that came first.
     pub half_open: usize,
     /// Handlers that one server has waiting at a time, on all its connections, those whose callers
     /// are gone included. Default 65 536. A further call is refused as `ResourceExhausted`,

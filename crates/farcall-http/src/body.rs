@@ -15,6 +15,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use crate::events::Events;
 use crate::refusal::Refusal;
 
+/// Bytes of a body of which this many, or the end, must come within the limit `stall`.
+const PACE: usize = 16 << 10;
 /// Bytes of a body that are read although it was refused.
 const MOST_IGNORED: usize = 64 << 10;
 
@@ -48,8 +50,27 @@ impl Body for Reply {
     }
 }
 
-/// Reads a request's body, within the limits `body` and `held`, before `expires`, and without a pause of more than
-/// `stall`.
+/// A body that comes a byte at a time is no better than one that stands still.
+struct Pace {
+    stall: Duration,
+    since: Instant,
+    bytes: usize,
+}
+
+impl Pace {
+    fn left(&self, now: Instant) -> Duration {
+        self.stall.saturating_sub(now.saturating_duration_since(self.since))
+    }
+
+    fn came(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes >= PACE {
+            (self.bytes, self.since) = (0, Instant::now());
+        }
+    }
+}
+
+/// Reads a request's body, within the limits `body` and `held`, before `expires`, and no slower than `stall` allows.
 pub(crate) async fn read(
     mut body: Incoming,
     dispatch: &Dispatch,
@@ -62,8 +83,10 @@ pub(crate) async fn read(
         return Err(too_large(most));
     }
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    let mut pace = Pace { stall, since: Instant::now(), bytes: 0 };
     loop {
-        let patience = expires.map_or(stall, |at| at.saturating_duration_since(Instant::now()).min(stall));
+        let now = Instant::now();
+        let patience = expires.map_or(Duration::MAX, |at| at.saturating_duration_since(now)).min(pace.left(now));
         let frame = tokio::time::timeout(patience, poll_fn(|cx| Pin::new(&mut body).poll_frame(cx))).await;
         let data = match frame {
             Err(_) => return Err(too_slow()),
@@ -76,6 +99,7 @@ pub(crate) async fn read(
             return Err(too_large(most));
         }
         held.grow(data.len())?;
+        pace.came(data.len());
         match first.is_empty() && rest.is_empty() {
             true => first = data,
             false => {

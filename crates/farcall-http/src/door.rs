@@ -21,7 +21,7 @@ use crate::events::Events;
 use crate::refusal::{self, Refusal};
 use crate::route::{self, MethodPath, Route};
 use crate::serve::Activity;
-use crate::{Config, headers, openapi, query};
+use crate::{Config, headers, hosts, openapi, query};
 
 /// The arguments of a method without parameters.
 const NOTHING: &[u8] = b"{}";
@@ -70,10 +70,14 @@ impl Door {
     async fn respond(&self, head: &Parts, body: &mut Option<Incoming>) -> Result<Response<Reply>, Refusal> {
         let arrived = Instant::now();
         let path = head.uri.path();
+        let host = hosts::asked(head)?;
         let route = route::route(path).map_err(Refusal::bad)?;
         match route {
             Route::Alive => return read_only(head, || json(StatusCode::OK, "{\"alive\":true}".into())),
             Route::Ready => return read_only(head, || self.ready()),
+            _ => hosts::check(self.config.hosts.as_ref(), host)?,
+        }
+        match route {
             // A browser that asks whether it may call does not say for whom.
             _ if head.method == Method::OPTIONS => return self.options(&route),
             _ => {}
@@ -108,6 +112,7 @@ impl Door {
         let known = self.dispatch.peer();
         let shown = headers::credentials(&head.headers).map_err(Refusal::bad)?;
         let identity = self.dispatch.admission().authenticate(&known.facts, shown.as_ref()).await?;
+        self.dispatch.let_in();
         let software = headers::software(&head.headers);
         if identity.is_none() && software.is_none() {
             return Ok(Arc::clone(known));

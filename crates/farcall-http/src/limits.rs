@@ -16,8 +16,8 @@ pub struct HttpLimits {
     /// How long a connection may take for the head of its next request, and so how long an idle one is kept.
     /// Default 30 s.
     pub idle: Duration,
-    /// How long the rest of a request, or the client's reading of a response, may stand still. Default 10 s. Then the
-    /// request is answered with 408, or the connection is closed.
+    /// How long the rest of a request, or the client's reading of a response, may stand still, or take for each 16 KiB.
+    /// Default 10 s. Then the request is answered with 408, or the connection is closed.
     pub stall: Duration,
     /// Silence of an event stream after which a comment is sent, so that proxies keep the connection and a client
     /// that is gone is noticed. Default 15 s.

@@ -14,6 +14,8 @@ use tokio::time::{Instant, Sleep};
 
 /// How long a link is kept after its last byte was written, for the client to read it.
 const LINGER: Duration = Duration::from_millis(500);
+/// Bytes of which this many, or all that there are, must be taken within the limit `stall`.
+const PACE: usize = 16 << 10;
 /// Bytes that are thrown away meanwhile.
 const MOST_IGNORED: usize = 1 << 20;
 
@@ -21,9 +23,12 @@ const MOST_IGNORED: usize = 1 << 20;
 pub(crate) struct Link {
     io: Io,
     first: BytesMut,
-    /// How long a write may wait.
+    /// How long the client may take for [`PACE`].
     stall: Duration,
+    /// Since a write had to wait.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Bytes taken since then.
+    taken: usize,
     /// Set once our side is closed.
     lingering: Option<Pin<Box<Sleep>>>,
     ignored: usize,
@@ -31,14 +36,27 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(io: Io, first: BytesMut, stall: Duration) -> Link {
-        Link { io, first, stall, stalled: None, lingering: None, ignored: 0 }
+        Link { io, first, stall, stalled: None, taken: 0, lingering: None, ignored: 0 }
     }
 
-    /// What a write came to; an error if it waits for too long.
-    fn watched<T>(&mut self, cx: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
+    /// What a write came to. A byte now and then is no better than none.
+    fn written(&mut self, cx: &mut Context<'_>, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
+        let Poll::Ready(done) = written else { return self.watched(cx, written) };
+        self.taken += done.as_ref().copied().unwrap_or_default();
+        if self.taken >= PACE {
+            self.is_taken();
+        }
+        Poll::Ready(done)
+    }
+
+    fn is_taken(&mut self) {
+        (self.stalled, self.taken) = (None, 0);
+    }
+
+    /// An error if it waits for too long.
+    fn watched<T>(&mut self, cx: &mut Context<'_>, done: Poll<Result<T>>) -> Poll<Result<T>> {
+        if done.is_ready() {
+            return done;
         }
         let stall = self.stall;
         let alarm = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
@@ -84,12 +102,12 @@ impl AsyncRead for Link {
 impl AsyncWrite for Link {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.watched(cx, written)
+        self.written(cx, written)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.watched(cx, written)
+        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -99,6 +117,9 @@ impl AsyncWrite for Link {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_ready() {
+            self.is_taken();
+        }
         self.watched(cx, flushed)
     }
 

@@ -8,6 +8,13 @@ use serde::{Serialize, Serializer};
 /// The code of an application's own error in a body.
 const APP_ERROR: &str = "app_error";
 
+/// Reasons of HTTP/2 (RFC 9113, 7).
+const PROTOCOL_ERROR: u32 = 1;
+const ENHANCE_YOUR_CALM: u32 = 0xb;
+const INADEQUATE_SECURITY: u32 = 0xc;
+/// Every client takes a frame of 16 KiB.
+const MOST_DEBUG_DATA: usize = 8 << 10;
+
 /// A request that ends with an error.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -73,6 +80,21 @@ pub(crate) fn code_name(code: Code) -> &'static str {
         Code::Unauthenticated => "unauthenticated",
         _ => "unknown",
     }
+}
+
+/// What an HTTP/2 connection that is not served at all ends with: empty SETTINGS, and a GOAWAY whose debug data is
+/// the error's text.
+pub(crate) fn go_away(error: &RpcError) -> Vec<u8> {
+    let reason: u32 = match error.code() {
+        Code::ResourceExhausted => ENHANCE_YOUR_CALM,
+        Code::FailedPrecondition => INADEQUATE_SECURITY,
+        _ => PROTOCOL_ERROR,
+    };
+    let text = format!("{}\r\n", error.message());
+    let text = &text.as_bytes()[..text.len().min(MOST_DEBUG_DATA)];
+    let length = (8 + text.len() as u32).to_be_bytes();
+    let (last_stream, kinds) = ([0; 4], ([4, 0], [7, 0]));
+    [&[0; 3], &kinds.0[..], &[0; 4], &length[1..], &kinds.1, &[0; 4], &last_stream, &reason.to_be_bytes(), text].concat()
 }
 
 #[derive(Serialize)]
@@ -143,6 +165,14 @@ mod tests {
                         unimplemented 501, internal 500, unavailable 503, data_loss 500, unauthenticated 401";
         let all = (1..=16).map(Code::from_u8).map(|code| format!("{} {}", code_name(code), status(code).as_u16()));
         assert_eq!(all.collect::<Vec<_>>().join(", "), expected);
+    }
+
+    #[test]
+    fn a_go_away_is_two_frames() {
+        let said = go_away(&RpcError::new(Code::Unimplemented, "no"));
+        assert_eq!(said, b"\0\0\0\x04\0\0\0\0\0\0\0\x0c\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01no\r\n");
+        let long = go_away(&RpcError::new(Code::ResourceExhausted, "x".repeat(100_000)));
+        assert_eq!((long.len(), long[9..12].to_vec(), long[25]), (9 + 9 + 8 + MOST_DEBUG_DATA, vec![0, 0x20, 8], 0xb));
     }
 
     #[test]

@@ -44,10 +44,15 @@ pub(crate) fn sniff(first: &[u8]) -> Sniff {
     }
 }
 
+/// Whether they are HTTP/2.
+pub(crate) fn is_http2(first: &[u8]) -> bool {
+    first.starts_with(PREFACE)
+}
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(config: Arc<Config>, link: Io, first: BytesMut, dispatch: Dispatch) {
     let limits = &config.limits;
-    let is_http2 = first.starts_with(PREFACE);
+    let is_http2 = is_http2(&first);
     let io = TokioIo::new(Link::new(link, first, limits.stall));
     let activity = Activity::default();
     let door = Arc::new(Door::new(Arc::clone(&config), dispatch.clone(), activity.clone()));

@@ -66,7 +66,7 @@ pub use resolver::{Fate, Resolver, StaticResolver};
 pub use runtime::block_on;
 #[doc(hidden)]
 pub use runtime::handle as runtime_handle;
-pub use server::{Listen, Server, ServerBuilder, StopSignals};
+pub use server::{Listen, ServedLink, Server, ServerBuilder, StopSignals};
 pub use skeleton::Skeleton;
 pub use stream::{Next, StreamSender, Streaming};
 

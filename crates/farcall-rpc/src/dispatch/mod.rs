@@ -10,8 +10,8 @@ mod running;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ use crate::admission::Admission;
 use crate::connection::{Running, Services};
 use crate::context::Peer;
 use crate::health::Readiness;
-use crate::server::Stop;
+use crate::server::{Place, Stop};
 pub use items::{ForeignItem, ForeignItems};
 use running::Run;
 
@@ -48,6 +48,8 @@ struct Link {
     held: AtomicUsize,
     /// Streams that are open.
     streams: AtomicUsize,
+    /// Until it is let in.
+    place: Mutex<Option<Place>>,
 }
 
 /// A method of a server: its service's place in [`Dispatch::services`], and its place in the service.
@@ -118,8 +120,16 @@ pub enum ForeignReply {
 }
 
 impl Dispatch {
-    pub(crate) fn new(shared: Arc<Shared>, peer: Peer) -> Dispatch {
-        Dispatch(Arc::new(Link { shared, peer: Arc::new(peer), held: AtomicUsize::new(0), streams: AtomicUsize::new(0) }))
+    pub(crate) fn new(shared: Arc<Shared>, peer: Peer, place: Place) -> Dispatch {
+        let place = Mutex::new(Some(place));
+        Dispatch(Arc::new(Link { shared, peer: Arc::new(peer), held: AtomicUsize::new(0), streams: AtomicUsize::new(0), place }))
+    }
+
+    /// Says that the peer is whom the server wants to serve, so that the link is not half open any more and does not have to
+    /// give way to others. A call that is admitted says so by itself; this is for a protocol that finds it out before
+    /// there is a call.
+    pub fn let_in(&self) {
+        self.0.let_in();
     }
 
     /// All services of the server, the built-in ones included. Places in it do not change.
@@ -205,7 +215,13 @@ impl Link {
         if call.expires.is_some_and(|at| at <= crate::time::now()) {
             return Some(too_late());
         }
+        self.let_in();
         (running.handlers() >= limits.server_in_flight).then(|| crate::connection::crowded(limits.server_in_flight))
+    }
+
+    fn let_in(&self) {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(place);
     }
 
     /// Counts a stream for as long as what is returned exists.

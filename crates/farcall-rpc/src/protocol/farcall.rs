@@ -15,7 +15,7 @@ use crate::dispatch::{Dispatch, Shared};
 use crate::health::Readiness;
 use crate::method::BoxFuture;
 use crate::protocol::{Protocol, Sniff};
-use crate::server::{HalfOpen, Stop, unless_stopped};
+use crate::server::{Place, Stop, unless_stopped};
 
 /// Serves farcall links, and remembers them so that they can be told to end. Clones share all.
 #[derive(Clone)]
@@ -27,26 +27,19 @@ pub(crate) const ALPN: &[&str] = &["farcall/1"];
 struct Links {
     shared: Arc<Shared>,
     connections: Mutex<HashMap<usize, Arc<Inner>>>,
-    half_open: Arc<HalfOpen>,
 }
 
 impl Farcall {
     pub(crate) fn new(services: Arc<Services>, limits: Limits, readiness: Readiness, stop: watch::Receiver<Stop>) -> Farcall {
-        let half_open = Arc::new(HalfOpen::new(limits.half_open));
         let shared = Arc::new(Shared { services, limits, running: Arc::default(), readiness, stop });
-        Farcall(Arc::new(Links { shared, connections: Mutex::default(), half_open }))
+        Farcall(Arc::new(Links { shared, connections: Mutex::default() }))
     }
 
-    /// What other protocols are given for a link of theirs.
-    pub(crate) fn dispatch(&self, link: &Io, protocol: &str) -> Dispatch {
+    /// What protocols are given for a link of theirs.
+    pub(crate) fn dispatch(&self, link: &Io, protocol: &str, place: Place) -> Dispatch {
         let facts = link.facts();
         let peer = Peer { address: facts.address.clone(), software: protocol.to_owned(), facts, ..Peer::default() };
-        Dispatch::new(Arc::clone(&self.0.shared), peer)
-    }
-
-    /// The server's links that have not said hello.
-    pub(crate) fn half_open(&self) -> &Arc<HalfOpen> {
-        &self.0.half_open
+        Dispatch::new(Arc::clone(&self.0.shared), peer, place)
     }
 
     /// Tells the observers that a link was refused.
@@ -83,20 +76,20 @@ impl Farcall {
         self.0.shared.running.none().await;
     }
 
-    async fn run(self, link: Io, first: BytesMut) {
+    async fn run(self, link: Io, first: BytesMut, dispatch: Dispatch) {
         let Shared { services, limits, running, stop, .. } = &*self.0.shared;
-        let farcall_transport::PeerFacts { address, ip, .. } = link.facts();
+        let address = dispatch.peer().address.clone();
         // A peer that says nothing must not hold up a drain.
         // Boxed, so that the connection's task does not keep room for it.
         let greeting = Greeting { admission: Some(&services.admission), keys: services.keys.as_deref(), ..Greeting::default() };
         let establishing = Box::pin(establish(link, first, limits, &address, greeting));
-        let mut place = self.0.half_open.enter(ip);
-        let handshake = match unless_stopped(&mut stop.clone(), Stop::Drain, place.unless_pushed_out(establishing)).await {
-            Some(Some(Ok(handshake))) => handshake,
-            Some(Some(Err(e))) => return self.refused(&address, &e),
-            Some(None) | None => return,
+        let handshake = match unless_stopped(&mut stop.clone(), Stop::Drain, establishing).await {
+            Some(Ok(handshake)) => handshake,
+            Some(Err(e)) => return self.refused(&address, &e),
+            None => return,
         };
-        drop(place);
+        // Its calls go another way; with it goes the place among those that are half open.
+        drop(dispatch);
         let (connection, driver) = Driver::new(handshake, Arc::clone(services), Arc::clone(running), address);
         let key = Arc::as_ptr(&connection.inner).addr();
         self.connections().insert(key, Arc::clone(&connection.inner));
@@ -128,7 +121,7 @@ impl Protocol for Farcall {
     }
 
     /// A preface and a GoAway that says why.
-    fn refusal(&self, error: &RpcError) -> Vec<u8> {
+    fn refusal(&self, _: &[u8], error: &RpcError) -> Vec<u8> {
         let mut out = OutBuf::default();
         control::turn_away(error, &mut out);
         out.contiguous().unwrap_or_default().to_vec()
@@ -143,7 +136,7 @@ impl Protocol for Farcall {
         }
     }
 
-    fn serve(&self, link: Io, first: BytesMut, _: Dispatch) -> BoxFuture<'static, ()> {
-        Box::pin(self.clone().run(link, first))
+    fn serve(&self, link: Io, first: BytesMut, dispatch: Dispatch) -> BoxFuture<'static, ()> {
+        Box::pin(self.clone().run(link, first, dispatch))
     }
 }

@@ -8,6 +8,7 @@ use farcall_transport::Io;
 
 use crate::dispatch::Dispatch;
 use crate::method::BoxFuture;
+use crate::server::in_text;
 #[cfg(feature = "tls")]
 pub(crate) use farcall::ALPN;
 pub(crate) use farcall::Farcall;
@@ -38,13 +39,22 @@ pub trait Protocol: Send + Sync + 'static {
         &[]
     }
 
-    /// What a peer is sent that is not served at all, for it to understand: plaintext where only TLS is taken, a
-    /// host with too many connections. The default is the error's message on a line.
-    fn refusal(&self, error: &RpcError) -> Vec<u8> {
-        format!("{}\r\n", error.message()).into_bytes()
+    /// What a peer that began with the bytes `first` is sent if it is not served at all, for it to understand: plaintext
+    /// where only TLS is taken, a host with too many connections. The default is the error's message on a line.
+    fn refusal(&self, first: &[u8], error: &RpcError) -> Vec<u8> {
+        let _ = first;
+        in_text(error)
     }
 
-    /// Serves a connection to its end. `first` holds the bytes that were read already; calls go through
+    /// What a peer is sent whose first bytes no protocol of the port knows, if this one prescribes something. The default
+    /// is nothing; if all say so, the peer gets the error's message on a line.
+    fn answer_unknown(&self, error: &RpcError) -> Option<Vec<u8>> {
+        let _ = error;
+        None
+    }
+
+    /// Serves a connection to its end. Until a first call of it was admitted, or it says [`Dispatch::let_in`], the
+    /// connection is [half open](farcall_core::Limits::half_open) and may have to give way to others. `first` holds the bytes that were read already; calls go through
     /// `dispatch`. The future is dropped when the server is, or when the time of a drain is over.
     fn serve(&self, link: Io, first: BytesMut, dispatch: Dispatch) -> BoxFuture<'static, ()>;
 }

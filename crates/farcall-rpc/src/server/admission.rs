@@ -1,13 +1,17 @@
-//! Who is let in before a word was said: so many links per host, so many that have not said hello.
+//! Who is let in before a word was said: so many links per host, so many that have not said who they are.
 //!
-//! Links that say nothing cost their sender next to nothing. Were they refused when there are many, those
-//! who mean well would be refused with them; so instead one gives way to the newest: of the host that has the most
-//! of them, the one that has been silent longest. Whoever says hello at once, and is not one of a crowd of
-//! its host, does not meet this.
+//! A link is half open until its first call may be made: by its hello, which the server has accepted, or, where another
+//! protocol has no such thing, by a call that was admitted. Such links cost their sender next to nothing. Were they
+//! refused when there are many, those who mean well would be refused with them; so instead one gives way to the newest: of
+//! the host that has the most of them, the one that has been half open longest. Whoever says hello at once, and is not
+//! one of a crowd of its host, does not meet this.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv6Addr};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use tokio::sync::oneshot;
 
@@ -66,7 +70,7 @@ fn host_of(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Links that have not said hello.
+/// Links that are half open.
 pub(crate) struct HalfOpen {
     most: usize,
     waiting: Mutex<Waiting>,
@@ -80,10 +84,9 @@ struct Waiting {
     hosts: HashMap<Option<IpAddr>, VecDeque<Link>>,
 }
 
-/// To drop `stay` tells the link that it must go.
+/// `stay` tells the link that it is let in; dropped, that it must go.
 struct Link {
     number: u64,
-    #[expect(dead_code, reason = "kept for its Drop")]
     stay: oneshot::Sender<()>,
 }
 
@@ -107,13 +110,15 @@ impl Waiting {
     }
 }
 
-/// A place among the links that have not said hello.
+/// A place among the links that are half open. To drop it is to be let in.
 pub(crate) struct Place {
     all: Arc<HalfOpen>,
     host: Option<IpAddr>,
     number: u64,
-    pushed_out: oneshot::Receiver<()>,
 }
+
+/// Tells a link whether it must go: as long as there is its [`Place`].
+pub(super) struct Stay(Option<oneshot::Receiver<()>>);
 
 impl HalfOpen {
     pub(crate) fn new(most: usize) -> HalfOpen {
@@ -125,8 +130,8 @@ impl HalfOpen {
     }
 
     /// Enters a link of the host `ip`; if there are too many, one goes.
-    pub(crate) fn enter(self: &Arc<HalfOpen>, ip: Option<IpAddr>) -> Place {
-        let (host, (stay, pushed_out)) = (ip.map(host_of), oneshot::channel());
+    pub(super) fn enter(self: &Arc<HalfOpen>, ip: Option<IpAddr>) -> (Place, Stay) {
+        let (host, (stay, told)) = (ip.map(host_of), oneshot::channel());
         let mut waiting = self.waiting();
         let number = waiting.next;
         (waiting.next, waiting.count) = (number + 1, waiting.count + 1);
@@ -135,32 +140,42 @@ impl HalfOpen {
         drop(waiting);
         // Its task is woken without the lock.
         drop(gone);
-        Place { all: Arc::clone(self), host, number, pushed_out }
-    }
-}
-
-impl Place {
-    /// The output of `future`, or `None` as soon as this link must give way.
-    pub(crate) async fn unless_pushed_out<F: Future>(&mut self, future: F) -> Option<F::Output> {
-        let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|cx| match std::pin::Pin::new(&mut self.pushed_out).poll(cx) {
-            std::task::Poll::Ready(_) => std::task::Poll::Ready(None),
-            std::task::Poll::Pending => future.as_mut().poll(cx).map(Some),
-        })
-        .await
+        (Place { all: Arc::clone(self), host, number }, Stay(Some(told)))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let gone = self.all.waiting().remove(self.host, self.number);
-        drop(gone);
+        let found = self.all.waiting().remove(self.host, self.number);
+        if let Some(link) = found {
+            let _ = link.stay.send(());
+        }
+    }
+}
+
+impl Stay {
+    /// The output of `future`, or `None` as soon as this link must give way.
+    pub(super) async fn unless_pushed_out<F: Future>(&mut self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Some(told) = &mut self.0
+                && let Poll::Ready(told) = Pin::new(told).poll(cx)
+            {
+                if told.is_err() {
+                    return Poll::Ready(None);
+                }
+                // Let in: it is not asked again.
+                self.0 = None;
+            }
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
 
     use super::*;
 
@@ -187,22 +202,27 @@ mod tests {
         assert!(hosts.enter("2001:db8:0:1::1".parse().unwrap()).is_some());
     }
 
-    fn gone(place: &mut Place) -> bool {
-        let mut waiting = std::pin::pin!(place.unless_pushed_out(std::future::pending::<()>()));
+    fn gone((_, stay): &mut (Place, Stay)) -> bool {
+        let mut waiting = std::pin::pin!(stay.unless_pushed_out(std::future::pending::<()>()));
         waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(None)
     }
 
     #[test]
     fn the_oldest_gives_way() {
         let all = Arc::new(HalfOpen::new(2));
-        let mut places: Vec<Place> = (0..2).map(|_| all.enter(None)).collect();
+        let mut places: Vec<_> = (0..2).map(|_| all.enter(None)).collect();
         assert!(!gone(&mut places[0]));
         places.push(all.enter(None));
         assert!(gone(&mut places[0]) && !gone(&mut places[1]) && !gone(&mut places[2]));
-        // Whoever leaves makes room.
+        // Whoever leaves, or is let in, makes room.
         drop(places.remove(1));
         places.push(all.enter(None));
+        let (place, mut stay) = places.remove(1);
+        drop(place);
+        places.push(all.enter(None));
         assert!(!gone(&mut places[1]) && !gone(&mut places[2]));
+        let let_in = pin!(stay.unless_pushed_out(std::future::ready(7)));
+        assert_eq!(let_in.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Some(7)), "no later crowd is of interest to it");
         drop(places);
         let waiting = all.waiting();
         assert!(waiting.count == 0 && waiting.hosts.is_empty());
@@ -213,7 +233,7 @@ mod tests {
         let all = Arc::new(HalfOpen::new(10));
         let ip = |last| Some(IpAddr::from([10, 0, 0, last]));
         let mut other = all.enter(ip(1));
-        let mut crowd: Vec<Place> = (0..1000).map(|_| all.enter(ip(2))).collect();
+        let mut crowd: Vec<_> = (0..1000).map(|_| all.enter(ip(2))).collect();
         assert!(!gone(&mut other), "although it is the oldest");
         let left = crowd.iter_mut().map(gone).filter(|gone| !gone).count();
         assert_eq!(left, 9);

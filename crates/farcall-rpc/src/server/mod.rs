@@ -7,9 +7,9 @@ mod threads;
 mod trust;
 
 use std::future::{Future, IntoFuture, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -20,9 +20,10 @@ use farcall_transport::{Accepted, Io, Listener, Security, Unopened};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
 
-pub(crate) use self::admission::HalfOpen;
-use self::admission::{Hosts, Seat};
+pub(crate) use self::admission::Place;
+use self::admission::{HalfOpen, Hosts, Seat, Stay};
 use self::announced::Announced;
 pub use self::signals::StopSignals;
 use self::threads::Threads;
@@ -228,7 +229,7 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     let asks = !builder.authenticators.is_empty();
     trust::check_roles(&builder.skeletons, &builder.describe, asks)?;
     let open = listeners.iter().map(Listener::address).find(|address| trust::is_beyond_this_machine(address));
-    if let Some(address) = open.filter(|_| !asks && !builder.anonymous) {
+    if let Some(address) = open.filter(|_| !asks && !builder.anonymous && !trust::takes_known_clients_only(&builder)) {
         return Err(trust::open_to_all(address));
     }
     let in_clear = listeners.iter().map(Listener::address).find(|address| trust::is_in_clear(address, &builder));
@@ -257,6 +258,7 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
         room: Arc::new(Semaphore::new(builder.limits.connections.min(Semaphore::MAX_PERMITS))),
         hosts: Arc::new(Hosts::new(builder.limits.connections_per_host)),
         turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+        half_open: Arc::new(HalfOpen::new(builder.limits.half_open)),
         handshake: builder.limits.handshake,
         threads,
         readiness,
@@ -345,7 +347,7 @@ impl Server {
     }
 
     /// Serves a link that exists already: a child's standard streams, one end of a pipe. Returns at
-    /// once. It runs on the caller's runtime, also if the server has [threads](ServerBuilder::threads). What the
+    /// once; await what it returns to know when the link has ended. It runs on the caller's runtime, also if the server has [threads](ServerBuilder::threads). What the
     /// server demands of its ports (TLS, so many links of a host) it does not demand of this one.
     ///
     /// ```no_run
@@ -361,8 +363,8 @@ impl Server {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn serve_link(&self, link: Io) {
-        self.core.spawn(&runtime::handle(), link.into(), None);
+    pub fn serve_link(&self, link: Io) -> ServedLink {
+        ServedLink(self.core.spawn(&runtime::handle(), link.into(), None))
     }
 
     /// Connections open now.
@@ -426,6 +428,23 @@ impl Server {
     }
 }
 
+/// A link that is [served](Server::serve_link). It is ready when the link has ended, however it did; dropped, the link goes on.
+pub struct ServedLink(JoinHandle<()>);
+
+impl Future for ServedLink {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(drop)
+    }
+}
+
+impl std::fmt::Debug for ServedLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServedLink").field("ended", &self.0.is_finished()).finish()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.core.stop.send_replace(Stop::Now);
@@ -440,6 +459,7 @@ struct Core {
     room: Arc<Semaphore>,
     hosts: Arc<Hosts>,
     turned_away: Arc<Semaphore>,
+    half_open: Arc<HalfOpen>,
     handshake: Duration,
     threads: Threads,
     readiness: Readiness,
@@ -452,7 +472,8 @@ impl Core {
     /// Serves a link that was accepted, on the thread whose turn it is.
     fn deal(self: &Arc<Core>, link: Accepted, permit: Option<Permit>) {
         let Some(thread) = self.threads.next() else {
-            return self.spawn(&runtime::handle(), link, permit);
+            self.spawn(&runtime::handle(), link, permit);
+            return;
         };
         if let Ok(link) = link.detach() {
             self.spawn(thread, link, permit);
@@ -460,12 +481,14 @@ impl Core {
     }
 
     /// Serves a link in a task of its own.
-    fn spawn(self: &Arc<Core>, on: &Handle, link: Accepted, permit: Option<Permit>) {
+    fn spawn(self: &Arc<Core>, on: &Handle, link: Accepted, permit: Option<Permit>) -> JoinHandle<()> {
         let alive = Alive::new(self);
+        // Here and not in its task: those who come first are to be those who go first.
+        let entered = self.half_open.enter(link.ip());
         on.spawn(async move {
-            serve_link(&alive.0, link).await;
+            serve_link(&alive.0, link, entered).await;
             drop((alive, permit));
-        });
+        })
     }
 
     /// Closes a link of a host that has too many, and tells it why unless many are told already.
@@ -555,27 +578,29 @@ impl Drop for Alive {
 }
 
 /// Finds out which protocol a link speaks and serves it to its end.
-async fn serve_link(core: &Arc<Core>, accepted: Accepted) {
+async fn serve_link(core: &Arc<Core>, accepted: Accepted, (place, mut stay): (Place, Stay)) {
     // Boxed, so that the connection's task does not keep room for its beginning.
-    let Some((link, first, protocol)) = Box::pin(begin(core, accepted)).await else { return };
-    let dispatch = core.farcall.dispatch(&link, protocol.name());
-    let _ = unless_stopped(&mut core.stop.subscribe(), Stop::Now, protocol.serve(link, first, dispatch)).await;
+    let beginning = stay.unless_pushed_out(Box::pin(begin(core, accepted))).await;
+    let Some((link, first, protocol)) = beginning.flatten() else { return };
+    let dispatch = core.farcall.dispatch(&link, protocol.name(), place);
+    let serving = stay.unless_pushed_out(protocol.serve(link, first, dispatch));
+    let _ = unless_stopped(&mut core.stop.subscribe(), Stop::Now, serving).await;
 }
 
 /// Opens a link and finds out which protocol it speaks. One that comes to nothing is told why.
 async fn begin(core: &Arc<Core>, accepted: Accepted) -> Option<(Io, BytesMut, Arc<dyn Protocol>)> {
-    let mut place = core.farcall.half_open().enter(accepted.ip());
     let mut stop = core.stop.subscribe();
-    let beginning = place.unless_pushed_out(open_and_sniff(core, accepted));
-    match unless_stopped(&mut stop, Stop::Drain, beginning).await??? {
+    match unless_stopped(&mut stop, Stop::Drain, open_and_sniff(core, accepted)).await?? {
         Opened::Known(link, first, protocol) => Some((link, first, protocol)),
         // It came to see whether somebody listens, or has not said a word.
         Opened::Unknown(_, first) if first.is_empty() => None,
         Opened::Unknown(link, first) => {
             let names: Vec<&str> = core.protocols.iter().map(|p| p.name()).collect();
             let what = if first[0] == TLS_HANDSHAKE { "TLS, which it does not have: use tcp://" } else { "something else" };
-            let advice = format!("this port speaks {}; what you sent is {what}\r\n", names.join(", "));
-            last_words(link, advice.as_bytes()).await;
+            let error =
+                RpcError::not_executed(Code::Unimplemented, format!("this port speaks {}; what you sent is {what}", names.join(", ")));
+            let words = core.protocols.iter().find_map(|p| p.answer_unknown(&error)).unwrap_or_else(|| in_text(&error));
+            last_words(link, &words).await;
             None
         }
         Opened::Refused(refused, first) => {
@@ -621,10 +646,15 @@ async fn open_and_sniff(core: &Core, accepted: Accepted) -> Option<Opened> {
 async fn refuse(core: &Core, mut link: Io, mut first: BytesMut, error: &RpcError) {
     let sniffed = tokio::time::timeout(LINGER, sniff(&core.protocols, &mut link, &mut first)).await;
     let words = match sniffed.ok().flatten() {
-        Some(protocol) => protocol.refusal(error),
-        None => format!("{}\r\n", error.message()).into_bytes(),
+        Some(protocol) => protocol.refusal(&first, error),
+        None => in_text(error),
     };
     last_words(link, &words).await;
+}
+
+/// An error for somebody of whom nothing is known.
+pub(crate) fn in_text(error: &RpcError) -> Vec<u8> {
+    format!("{}\r\n", error.message()).into_bytes()
 }
 
 /// Reads as many bytes as it takes for one protocol to know its own; `None` if none does.

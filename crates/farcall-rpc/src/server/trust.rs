@@ -20,6 +20,17 @@ pub(super) fn is_beyond_this_machine(address: &Address) -> bool {
     }
 }
 
+/// Whether TLS lets nobody in who has no certificate of an authority that the server names: they have said who they are.
+pub(super) fn takes_known_clients_only(builder: &ServerBuilder) -> bool {
+    #[cfg(feature = "tls")]
+    return builder.tls.as_ref().is_some_and(farcall_transport::TlsServer::requires_clients);
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = builder;
+        false
+    }
+}
+
 /// Whether other machines reach it by links that everybody on the way can read.
 pub(super) fn is_in_clear(address: &Address, builder: &ServerBuilder) -> bool {
     #[cfg(feature = "tls")]
@@ -42,7 +53,8 @@ pub(super) fn in_clear(address: &Address) -> String {
 pub(super) fn open_to_all(address: &Address) -> RpcError {
     let why = format!(
         "cannot listen on {address}: other machines reach it, and this server does not ask who calls. Ask: \
-         `.authenticate(…)` with tokens, or with TLS and client certificates; or listen on this machine only, \
+         `.authenticate(…)` with tokens, or with TLS and client certificates (`require_clients` alone lets in all that an authority \
+         certifies); or listen on this machine only, \
          tcp://127.0.0.1:… or unix:…; or let everybody in: `.allow_anonymous()`"
     );
     RpcError::not_sent(Code::FailedPrecondition, why)

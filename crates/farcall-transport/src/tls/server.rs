@@ -41,6 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub struct TlsServer {
     config: Arc<Watched<ServerConfig>>,
     plaintext: bool,
+    requires_clients: bool,
 }
 
 impl fmt::Debug for TlsServer {
@@ -76,6 +77,11 @@ impl TlsServer {
     /// is not right, and everything stays as it was.
     pub fn reload(&self) -> Result<(), RpcError> {
         self.config.reload()
+    }
+
+    /// Whether nobody is let in but [clients with a certificate](TlsServerBuilder::require_clients), also not in plaintext.
+    pub fn requires_clients(&self) -> bool {
+        self.requires_clients && !self.plaintext
     }
 
     /// Whether plaintext is served on the same port.
@@ -125,8 +131,9 @@ impl TlsServerBuilder {
         let files = all.flat_map(CertifiedKey::paths).chain(self.clients.iter().flat_map(|(ca, _)| ca.paths()));
         let files: Vec<PathBuf> = files.map(Into::into).collect();
         let (plaintext, every) = (self.plaintext, self.look_every);
+        let requires_clients = self.clients.as_ref().is_some_and(|(_, asked)| *asked == Asked::MustShow);
         let config = Watched::new(files, every, move || self.load())?;
-        Ok(TlsServer { config: Arc::new(config), plaintext })
+        Ok(TlsServer { config: Arc::new(config), plaintext, requires_clients })
     }
 
     fn load(&self) -> Result<ServerConfig, RpcError> {
