@@ -10,7 +10,7 @@ import { chromium } from 'playwright-core';
 
 const program = process.argv[2] ?? '../../target/debug/browser';
 const browserPath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const provider = spawn(program, { stdio: ['ignore', 'pipe', 'inherit'] });
+const provider = spawn(program, ['tcp://127.0.0.1:0'], { stdio: ['ignore', 'pipe', 'inherit'] });
 const profile = mkdtempSync(join(tmpdir(), 'farcall-browser-'));
 let context;
 

@@ -1,7 +1,8 @@
 //! A page in a browser calls a provider.
 //!
 //! `cargo run -p browser`, then open the page that it names. The page comes from another port than the one that it
-//! calls, as in the world: so the door must let its origin in.
+//! calls, as in the world: so the door must let its origin in. The provider listens on `tcp://127.0.0.1:7000`, or where its
+//! argument says.
 
 mod pages;
 
@@ -90,8 +91,10 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::new()?;
     let pages = pages::Pages::bind().await?;
-    let door = Http::new().cors(Cors::new().origin(pages.origin()));
-    let server = Server::builder().serve(PricesServer::new(Market)).protocol(door).listen("tcp://127.0.0.1:0").await?;
+    // No page may call it by a name of its own.
+    let door = Http::new().cors(Cors::new().origin(pages.origin())).host("127.0.0.1").host("localhost");
+    let address = std::env::args().nth(1).unwrap_or_else(|| "tcp://127.0.0.1:7000".into());
+    let server = Server::builder().serve(PricesServer::new(Market)).protocol(door).listen(address).await?;
     let address = server.address().to_string().replace("tcp://", "http://");
     println!("{}/?door={address}", pages.origin());
     tokio::spawn(pages.serve());

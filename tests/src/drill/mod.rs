@@ -7,6 +7,7 @@
 
 mod cast;
 mod crowd;
+mod flood;
 mod mass_reconnect;
 mod network_cut;
 mod provider_kill;
@@ -51,6 +52,12 @@ fn anywhere() -> Result<(), String> {
 
 /// All drills.
 pub const DRILLS: &[Drill] = &[
+    Drill {
+        name: "flood",
+        shows: "20,000 connections that say nothing, or nothing sensible: callers do not notice, memory and files are bounded",
+        can_run: anywhere,
+        run: |stage| Box::pin(flood::run(stage)),
+    },
     Drill {
         name: "mass-reconnect",
         shows: "thousands of clients lose the registry at once: all come back within 16 s, spread out, none twice",

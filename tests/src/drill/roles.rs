@@ -1,4 +1,4 @@
-//! What the processes of a drill do: provider, consumer, registry, a crowd of registry clients.
+//! What the processes of a drill do: provider, consumer, registry, a crowd of registry clients; those of the flood.
 //!
 //! Each says `ready ADDRESS` on its stdout when it is, answers `report` on its stdin with its books, and ends when its stdin does. A
 //! provider ends gracefully on SIGTERM.
@@ -17,7 +17,7 @@ use farcall::registry::embedded::{Embedded, RegistryLimits};
 use farcall::registry::{BoxFuture, Directory, Registration, ToStderr};
 use farcall::{Limits, StopSignals};
 
-use super::crowd;
+use super::{crowd, flood};
 use crate::{PaymentClient, PaymentServer, Till, order};
 
 /// `--name value`
@@ -33,7 +33,10 @@ pub fn run(role: &str, args: &[String]) -> Result<(), String> {
             "consumer" => consumer(&args).await,
             "registry" => registry(&args).await,
             "crowd" => crowd::run(number(&args, "--providers", 0), number(&args, "--subscribers", 0), text(&args, "--node", "")).await,
-            other => Err(format!("there is no role {other:?}: provider, consumer, registry or crowd, please")),
+            "door" => flood::door(text(&args, "--tls", "")).await,
+            "caller" => flood::caller(text(&args, "--to", ""), text(&args, "--tls", "")).await,
+            "strangers" => flood::strangers(text(&args, "--to", ""), number(&args, "--number", 0) as u8, number(&args, "--links", 0)).await,
+            other => Err(format!("there is no role {other:?}: see `roles.rs`")),
         }
     });
     runtime.shutdown_background();
@@ -89,7 +92,7 @@ async fn provider(args: &Args) -> Result<(), String> {
 }
 
 #[derive(Default)]
-struct Books {
+pub(super) struct Books {
     ok: AtomicU64,
     not_executed: AtomicU64,
     maybe: AtomicU64,
@@ -104,7 +107,7 @@ struct Last {
 }
 
 impl Books {
-    fn enter(&self, failed: Option<String>, certainty: Certainty) {
+    pub(super) fn enter(&self, failed: Option<String>, certainty: Certainty) {
         let count = match (&failed, certainty) {
             (None, _) => &self.ok,
             (Some(_), Certainty::MaybeExecuted) => &self.maybe,
@@ -121,7 +124,7 @@ impl Books {
         }
     }
 
-    fn show(&self) -> String {
+    pub(super) fn show(&self) -> String {
         let n = |count: &AtomicU64| count.load(Ordering::SeqCst);
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         format!("{} {} {} {} {}", n(&self.ok), n(&self.not_executed), n(&self.maybe), last.gap.as_millis(), last.error.replace('\n', " "))
@@ -151,7 +154,7 @@ async fn consumer(args: &Args) -> Result<(), String> {
 }
 
 /// Calls one after the other, for ever.
-async fn call(client: PaymentClient, books: Arc<Books>, first: u64, pause: Duration) {
+pub(super) async fn call(client: PaymentClient, books: Arc<Books>, first: u64, pause: Duration) {
     for n in first.. {
         let paid = client.pay(order(n, 1)).await;
         let (failed, certainty) = match &paid {
