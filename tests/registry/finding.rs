@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use farcall::prelude::*;
-use farcall::registry::{Memory, Registration};
+use farcall::registry::{BoxFuture, Memory, Registration};
+use farcall::{Address, Announce, ServiceDescriptor};
 use farcall_tests::{PayError, PaymentClient, Receipt, Till, order};
+use tokio::sync::Notify;
 
 use crate::faulty::{Fault, Faulty};
 use crate::support::{find, payment, provide, provide_as, quick, run, serving, until};
@@ -98,6 +100,45 @@ fn a_server_that_ends_while_it_warms_up_was_never_found() {
         readiness.set(true);
         assert!(find(&registry).await.is_err());
         assert!(status.borrow().is_empty());
+    });
+}
+
+/// An announcement that takes its time to be withdrawn.
+#[derive(Clone, Default)]
+struct Slow {
+    begun: Arc<Notify>,
+    done: Arc<Notify>,
+}
+
+impl Announce for Slow {
+    fn ready<'a>(&'a self, _: &'a [Address], _: &'a [&'a ServiceDescriptor]) -> BoxFuture<'a, Result<(), RpcError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn leaving(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.begun.notify_one();
+            self.done.notified().await;
+        })
+    }
+}
+
+/// Withdraw, then GoAway: while not everybody knows yet, those who do not are answered, on old connections and on new ones.
+#[test]
+fn a_server_answers_until_it_is_withdrawn_everywhere() {
+    run(async {
+        let slow = Slow::default();
+        let server = serving(&Arc::default()).announce(slow.clone()).listen("tcp://127.0.0.1:0").await.unwrap();
+        let address = server.address().to_string();
+        let known = PaymentClient::connect(&address).await.unwrap();
+        let draining = tokio::spawn(server.drain(Duration::from_secs(20)));
+        slow.begun.notified().await;
+        known.pay(order(1, 1)).await.unwrap();
+        let came = PaymentClient::connect(&address).await.unwrap();
+        came.pay(order(2, 1)).await.unwrap();
+        slow.done.notify_one();
+        draining.await.unwrap().unwrap();
+        assert!(PaymentClient::connect(&address).await.is_err(), "the port is free");
     });
 }
 

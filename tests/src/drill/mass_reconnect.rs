@@ -11,7 +11,7 @@ use super::{Member, Stage, hold};
 /// The longest pause of a client before it tries again (docs/limits.md), and as much again as registering may be put off and take.
 const ALL_BACK: Duration = Duration::from_secs(16);
 /// A tenth of a second may bring one in so many of the crowd.
-const SPREAD: u64 = 8;
+const SPREAD: u64 = 6;
 /// Sessions that come within a second before the next are told to take their time.
 const CALM: u32 = 200;
 

@@ -21,13 +21,18 @@ pub(super) async fn run(stage: &mut Stage) -> Result<(), String> {
     }
     // A node that was just started lets nothing expire.
     tokio::time::sleep(lease + Duration::from_secs(1)).await;
-    let dead = providers[0].address.clone();
+    let mut busiest = (0, 0);
+    for (n, provider) in providers.iter_mut().enumerate() {
+        busiest = busiest.max((provider.report()?.ok, n));
+    }
+    let victim = &mut providers[busiest.1];
+    let dead = victim.address.clone();
     let mut before = Vec::new();
     for consumer in &mut consumers {
         before.push(consumer.report()?);
     }
     let killed = Instant::now();
-    providers[0].kill();
+    victim.kill();
     let (mut suspect, mut gone) = (Duration::ZERO, Duration::ZERO);
     for consumer in &consumers {
         let known = |list: &[super::Listed]| list.iter().all(|l| l.address != dead || l.suspect);

@@ -27,6 +27,8 @@ pub(super) async fn run(stage: &mut Stage) -> Result<(), String> {
     consumers[1]
         .lists("a consumer that starts during the outage has its list", Instant::now(), Duration::from_secs(2), |list| list.len() == 3)?;
     tokio::time::sleep(outage / 2).await;
+    let alone = consumers[1].report()?;
+    hold(&format!("it calls without a registry: {} answers, {} failed", alone.ok, alone.failed()), alone.ok > 100 && alone.failed() == 0)?;
     let back = Instant::now();
     let _registry = cast.registry(&at, &["--lease-ms", lease])?;
     for consumer in &consumers {

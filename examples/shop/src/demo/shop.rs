@@ -60,8 +60,14 @@ impl<'a> Shop<'a> {
         Shop { options, children, folder, url: String::new(), at, wires, cuts: Arc::default(), next: 1, books }
     }
 
-    pub(super) fn say(&self, line: &str) {
-        say(&format!("\n{line}").replace("\n   ", "   "));
+    /// A step begins.
+    pub(super) fn step(&self, line: &str) {
+        say(&format!("\n{line}"));
+    }
+
+    /// Something of the step that is under way.
+    pub(super) fn tell(&self, line: &str) {
+        say(&format!("   {line}"));
     }
 
     /// So many hundredths of all orders.
@@ -188,9 +194,8 @@ impl Shop<'_> {
             }
         };
         self.children.during(registered).await?;
-        self.say(&format!("   the registry is back, and knew nothing: all {all} processes had registered again {} ms later", {
-            back.elapsed().as_millis()
-        }));
+        let took = back.elapsed().as_millis();
+        self.tell(&format!("the registry is back, and knew nothing: all {all} processes had registered again {took} ms later"));
         Ok(())
     }
 
@@ -306,7 +311,7 @@ impl Shop<'_> {
         let at = |name| self.at.get(name).unwrap_or(&none);
         let all: Vec<String> = self.at.iter().map(|(name, address)| format!("  {name:<12}{address}\n")).collect();
         format!(
-            "\nall are up:\n{}  registry    {url}\ntry:\n  {farcall} ls {url}\n  {farcall} watch {url} Payment\n  \
+            "\nall are up:\n{}  registry    {url}\ntry:\n  {farcall} ls --registry {url}\n  {farcall} watch Payment --registry {url}\n  \
              {farcall} describe {}\n  {farcall} call {} Payment.balance '{{}}'\n  \
              {farcall} call {} Orders.status '{{\"order\": 1}}'\n  {farcall} call {} Warehouse.report '{{}}'\nCtrl-C ends them.",
             all.concat(),
