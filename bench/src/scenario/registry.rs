@@ -15,7 +15,7 @@ use farcall_registry::{Advertised, Consumer, Entry, InstanceId, MethodPrints, Se
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -59,6 +59,10 @@ const BATCH: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two changes: each is seen at once, none is held back because of the one before.
 const CALM: Duration = Duration::from_millis(1100);
+/// Subscribers that connect at a time: a node lets only so many in that have not said who they are.
+const CONNECTING: usize = 128;
+/// Between two renewals of all sessions.
+const RENEWING: Duration = Duration::from_secs(4);
 /// Methods of each service.
 const METHODS: u8 = 10;
 
@@ -128,24 +132,34 @@ impl Plan {
     async fn measure(&self, address: &str) -> Result<(f64, Vec<f64>)> {
         let sessions = self.open(address).await?;
         let registered = self.register(&sessions).await?;
+        // However long it takes until all subscribers are there.
+        let renewing = tokio::spawn(renew(sessions.clone()));
         let (told, mut news) = mpsc::unbounded_channel();
+        let (there, mut arrived) = mpsc::unbounded_channel();
+        let places = Arc::new(Semaphore::new(CONNECTING));
         let mut reading = Vec::new();
         for n in 0..self.subscribers {
+            let place = Arc::clone(&places).acquire_owned().await?;
             let service = if n < self.watching { 0 } else { n % self.services };
-            reading.push(tokio::spawn(watch(address.to_owned(), service, (n < self.watching).then(|| told.clone()))));
-            if n % 100 == 99 {
-                // The first push of each: all are there before the first change.
-                tokio::task::yield_now().await;
-            }
+            let told = (n < self.watching).then(|| told.clone());
+            let (address, there) = (address.to_owned(), there.clone());
+            reading.push(tokio::spawn(async move {
+                if let Err(e) = watch(address, service, told, place, &there).await {
+                    let _ = there.send(Err(e));
+                }
+            }));
         }
-        drop(told);
+        drop((told, there));
+        // The first push of each: all are there before the first change.
+        for _ in 0..self.subscribers {
+            tokio::time::timeout(PATIENCE, arrived.recv()).await?.context("a subscriber ended")??;
+        }
         for _ in 0..self.watching {
             tokio::time::timeout(PATIENCE, news.recv()).await?.context("a subscriber ended")?;
         }
         let mut seen = Vec::new();
         for change in 0..self.changes {
             tokio::time::sleep(CALM).await;
-            self.keep(&sessions).await?;
             let begun = Instant::now();
             let mut entry = entry(0, 0);
             entry.weight = change as u32;
@@ -156,6 +170,7 @@ impl Plan {
             }
         }
         reading.iter().for_each(tokio::task::JoinHandle::abort);
+        renewing.abort();
         seen.sort_by(f64::total_cmp);
         Ok((registered, seen))
     }
@@ -188,12 +203,15 @@ impl Plan {
         }
         Ok(self.instances as f64 / begun.elapsed().as_secs_f64())
     }
+}
 
-    async fn keep(&self, sessions: &[Session]) -> Result<()> {
-        for session in sessions {
+/// Keeps them, as providers do.
+async fn renew(sessions: Vec<Session>) -> Result<()> {
+    loop {
+        for session in &sessions {
             session.client.renew(session.id).deadline(PATIENCE).await?;
         }
-        Ok(())
+        tokio::time::sleep(RENEWING).await;
     }
 }
 
@@ -262,14 +280,24 @@ fn entry(n: usize, of: usize) -> Entry {
     }
 }
 
-/// A subscriber; if it watches, it says when it saw what.
-async fn watch(address: String, of: usize, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<()> {
+/// A subscriber: says that it is there, and leaves its place to the next; if it watches, it says when it saw what.
+async fn watch(
+    address: String,
+    of: usize,
+    told: Option<mpsc::UnboundedSender<Instant>>,
+    place: OwnedSemaphorePermit,
+    there: &mpsc::UnboundedSender<Result<()>>,
+) -> Result<()> {
+    let mut place = Some(place);
     let client = client(&address)?;
     let interest = Interest { namespace: String::new(), service: service(of), known: None };
     let who = Consumer { application: "bench".into(), host: String::new() };
     let mut pushes = client.subscribe(interest, Some(who)).deadline(PATIENCE).await?;
     while let Some(push) = pushes.next().await {
         let push: Push = farcall::compact::decode(&push?)?;
+        if place.take().is_some() {
+            let _ = there.send(Ok(()));
+        }
         // That the node has warmed up is no change of the service.
         if let Some(told) = told.as_ref().filter(|_| push.whole || !push.put.is_empty()) {
             let _ = told.send(Instant::now());
