@@ -1,6 +1,7 @@
 //! Several schemas as one: a definition that two of them have stands there once.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::compact;
 use crate::schema::{Def, Field, Kind, Payload, Ty, TypeSchema, Variant};
@@ -9,8 +10,17 @@ use crate::schema::{Def, Field, Kind, Payload, Ty, TypeSchema, Variant};
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     defs: Vec<Def>,
-    /// Definitions by all that they are made of.
-    known: HashMap<Vec<u8>, u32>,
+    /// Of each definition.
+    shapes: Vec<Shape>,
+}
+
+/// What two definitions are compared by.
+#[derive(Clone, Debug)]
+struct Shape {
+    /// All that it is made of, but what it refers to.
+    own: u64,
+    /// What it refers to, in order.
+    refs: Vec<u32>,
 }
 
 impl Graph {
@@ -21,28 +31,81 @@ impl Graph {
 
     /// The same for a type over these definitions.
     pub(super) fn add_type(&mut self, ty: &Ty, defs: &[Def]) -> Ty {
-        let mut numbers = HashMap::new();
-        let mut new = Vec::new();
-        for index in reachable(defs, ty) {
+        let order = reachable(defs, ty);
+        let known = self.defs.len();
+        let places: HashMap<u32, u32> = order.iter().copied().zip(known as u32..).collect();
+        let shapes: Vec<Shape> = order.iter().map(|&index| Shape::of(&defs[index as usize], &places)).collect();
+        let classes = classes(&self.shapes.iter().chain(&shapes).collect::<Vec<_>>());
+        let mut by_class: HashMap<u64, u32> = classes[..known].iter().copied().zip(0..).collect();
+        let (mut numbers, mut new) = (HashMap::new(), Vec::new());
+        for ((index, shape), class) in order.into_iter().zip(shapes).zip(&classes[known..]) {
             let next = self.defs.len() as u32;
-            let number = *self.known.entry(whole(defs, index)).or_insert(next);
+            let number = *by_class.entry(*class).or_insert(next);
             numbers.insert(index, number);
             if number == next {
                 self.defs.push(defs[index as usize].clone());
-                new.push(number);
+                self.shapes.push(shape);
+                new.push(number as usize);
             }
         }
-        for number in new {
-            let def = &mut self.defs[number as usize];
-            *def = renumbered(def, &mut |index| numbers.get(&index).copied().unwrap_or(index));
+        let mut number = |index: u32| numbers.get(&index).copied().unwrap_or(index);
+        for at in new {
+            self.defs[at] = renumbered(&self.defs[at], &mut number);
+            self.shapes[at] = Shape { refs: references(&self.defs[at]), ..self.shapes[at] };
         }
-        renumbered_ty(ty, &mut |index| numbers.get(&index).copied().unwrap_or(index))
+        renumbered_ty(ty, &mut number)
     }
 
     /// All definitions; a [`Ty::Ref`] is an index into them.
     pub fn defs(&self) -> &[Def] {
         &self.defs
     }
+}
+
+impl Shape {
+    fn of(def: &Def, places: &HashMap<u32, u32>) -> Shape {
+        // A schema that was validated is not too deep to be written.
+        let own = compact::encode(&renumbered(def, &mut |_| 0)).unwrap_or_default();
+        let place = |index: u32| places.get(&index).copied().unwrap_or(u32::MAX);
+        Shape { own: hash(own), refs: references(def).into_iter().map(place).collect() }
+    }
+}
+
+/// A number for each definition, equal for equal types, wherever they are defined. Definitions that look alike are taken
+/// for equal until what they refer to turns out to differ; a few rounds tell all apart that a chain of a few definitions does.
+fn classes(shapes: &[&Shape]) -> Vec<u64> {
+    let mut classes: Vec<u64> = shapes.iter().map(|shape| shape.own).collect();
+    let (mut finer, mut sorted) = (classes.clone(), classes.clone());
+    let mut count = 0;
+    loop {
+        sorted.clone_from(&classes);
+        sorted.sort_unstable();
+        sorted.dedup();
+        if sorted.len() == count {
+            return classes;
+        }
+        count = sorted.len();
+        for (class, shape) in finer.iter_mut().zip(shapes) {
+            let mut hasher = DefaultHasher::new();
+            shape.own.hash(&mut hasher);
+            shape.refs.iter().for_each(|&at| classes.get(at as usize).hash(&mut hasher));
+            *class = hasher.finish();
+        }
+        std::mem::swap(&mut classes, &mut finer);
+    }
+}
+
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What a definition refers to, in order.
+fn references(def: &Def) -> Vec<u32> {
+    let mut found = Vec::new();
+    renumbered(def, &mut |index| note(&mut found, index));
+    found
 }
 
 /// The definitions that a type leads to, in the order of the first way there.
@@ -63,15 +126,6 @@ fn reachable(defs: &[Def], from: &Ty) -> Vec<u32> {
 fn note(found: &mut Vec<u32>, index: u32) -> u32 {
     found.push(index);
     index
-}
-
-/// A definition with all that it leads to, as bytes: equal for equal types, wherever they are defined.
-fn whole(defs: &[Def], index: u32) -> Vec<u8> {
-    let order = reachable(defs, &Ty::Ref(index));
-    let mut number = |index: u32| order.iter().position(|&found| found == index).map_or(u32::MAX, |at| at as u32);
-    let reached: Vec<Def> = order.iter().map(|&index| renumbered(&defs[index as usize], &mut number)).collect();
-    // A schema that was validated is not too deep to be written.
-    compact::encode(&reached).unwrap_or_default()
 }
 
 fn renumbered(def: &Def, number: &mut dyn FnMut(u32) -> u32) -> Def {
