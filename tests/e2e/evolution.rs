@@ -1,4 +1,4 @@
-//! Two versions of a program as two processes over a real link: what each makes of the other's types, in both
+//! Two versions of a program, two binaries, over a real link: what each makes of the other's types, in both
 //! directions, and that `farcall compat` says the same beforehand.
 //!
 //! The types are in `src/bin/versions`, what happens in the text files beside this one: a line for each call.
@@ -9,7 +9,15 @@ use std::process::{Child, Command, Stdio};
 
 use crate::cli::run;
 
-/// `versions serve`, killed when dropped.
+/// The binary with the types of this version.
+fn program(version: &str) -> Command {
+    Command::new(match version {
+        "old" => env!("CARGO_BIN_EXE_version-old"),
+        _ => env!("CARGO_BIN_EXE_version-new"),
+    })
+}
+
+/// A server of a version, killed when dropped.
 struct Serving {
     child: Child,
     address: String,
@@ -17,8 +25,7 @@ struct Serving {
 
 impl Serving {
     fn start(version: &str) -> Serving {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_versions"));
-        let mut child = command.args(["serve", version]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = program(version).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut address = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
         assert!(!address.is_empty(), "the {version} server did not come up");
@@ -34,7 +41,7 @@ impl Drop for Serving {
 }
 
 fn call(version: &str, server: &Serving) -> String {
-    let ran = Command::new(env!("CARGO_BIN_EXE_versions")).args(["call", version, &server.address]).output().unwrap();
+    let ran = program(version).args(["call", &server.address]).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8(ran.stdout).unwrap()
 }

@@ -183,15 +183,18 @@ fn numbers_were_widened_and_narrowed() {
     let narrow = Narrow { a: 255, b: -300, c: u32::MAX, d: u64::MAX, e: i64::MIN };
     reads(wide.clone(), Ok(narrow));
     let check = |wide: Wide, error| reads::<_, Narrow>(wide, Err(error));
-    check(Wide { a: 256, ..wide.clone() }, "a: the number 256 does not fit u8; the writer's type is u128");
+    check(Wide { a: 256, ..wide.clone() }, "a: the number 256 does not fit u8; the writer's type is u128: widen it here");
     check(
         Wide { a: u128::MAX, ..wide.clone() },
-        "a: the number 340282366920938463463374607431768211455 does not fit u8; the writer's type is u128",
+        "a: the number 340282366920938463463374607431768211455 does not fit u8; the writer's type is u128: widen it here",
     );
-    check(Wide { b: -32769, ..wide.clone() }, "b: the number -32769 does not fit i16; the writer's type is i64");
-    check(Wide { c: -1, ..wide.clone() }, "c: the number -1 does not fit u32; the writer's type is i64");
-    check(Wide { d: -1, ..wide.clone() }, "d: the number -1 does not fit u64; the writer's type is i128");
-    check(Wide { e: i128::from(i64::MIN) - 1, ..wide }, "e: the number -9223372036854775809 does not fit i64; the writer's type is i128");
+    check(Wide { b: -32769, ..wide.clone() }, "b: the number -32769 does not fit i16; the writer's type is i64: widen it here");
+    check(Wide { c: -1, ..wide.clone() }, "c: the number -1 does not fit u32; the writer's type is i64: widen it here");
+    check(Wide { d: -1, ..wide.clone() }, "d: the number -1 does not fit u64; the writer's type is i128: widen it here");
+    check(
+        Wide { e: i128::from(i64::MIN) - 1, ..wide },
+        "e: the number -9223372036854775809 does not fit i64; the writer's type is i128: widen it here",
+    );
     notes::<(u64, bool), (u32, bool)>(&["`0`: the writer sends u64, the reader reads u32: what does not fit is refused when it comes"]);
     refused::<f64, f32>(&["the writer sends f64, the reader reads f32: give what changed a new name"]);
     refused::<f32, u64>(&["the writer sends f32, the reader reads u64: give what changed a new name"]);
@@ -241,8 +244,14 @@ fn a_variant_was_added() {
     }
     reads(Old::Sent { to: "x".into() }, Ok(Between::Sent { by: None, to: "x".into() }));
     reads(Between::Sent { by: Some(1), to: "x".into() }, Ok(Old::Sent { to: "x".into() }));
-    reads::<_, Old>(AtEnd::Lost, Err("this side does not know the variant `Lost`"));
-    reads::<_, Vec<Old>>(vec![Between::New, Between::Held(vec![1])], Err("[1]: this side does not know the variant `Held`"));
+    reads::<_, Old>(
+        AtEnd::Lost,
+        Err("the writer sent the variant `Lost`, Old has none of that name here: add it, or one with #[serde(other)]"),
+    );
+    reads::<_, Vec<Old>>(
+        vec![Between::New, Between::Held(vec![1])],
+        Err("[1]: the writer sent the variant `Held`, Old has none of that name here: add it, or one with #[serde(other)]"),
+    );
     notes::<AtEnd, Old>(&[
         "`::Lost`: the writer may send a variant without a value, the reader does not know it: refused when it comes, as there is no #[serde(other)]",
     ]);
@@ -276,7 +285,7 @@ fn a_variant_was_renamed_moved_and_changed() {
     reads(Old::A, Ok(New::Z));
     reads(New::Z, Ok(Old::A));
     reads(Old::B(3), Ok(New::B(3)));
-    reads::<_, Old>(New::B(300), Err("::B: the number 300 does not fit u8; the writer's type is u32"));
+    reads::<_, Old>(New::B(300), Err("::B: the number 300 does not fit u8; the writer's type is u32: widen it here"));
     reads(Old::C { x: 3 }, Ok(New::C { y: None, x: 3 }));
     reads(Old::D, Ok(New::D { z: None }));
     reads(New::D { z: Some(1) }, Ok(Old::D));
@@ -332,7 +341,7 @@ fn a_nested_type_was_changed() {
     ]);
     data! { struct Narrow { lines: BTreeMap<u8, Vec<(u8, Option<Tiny>)>>, end: u8 }  struct Tiny { qty: u8 } }
     let many = New { lines: [(7, vec![(0, None), (1, Some(new))])].into(), end: 9 };
-    reads::<_, Narrow>(many, Err("lines[0][1].1.qty: the number 300 does not fit u8; the writer's type is u64"));
+    reads::<_, Narrow>(many, Err("lines[0][1].1.qty: the number 300 does not fit u8; the writer's type is u64: widen it here"));
 }
 
 #[test]
@@ -388,7 +397,7 @@ fn lists_arrays_and_tuples_were_changed() {
     reads([1u16, 700], Ok(vec![1u32, 700]));
     reads([1u16, 700], Ok([1u32, 700]));
     reads(vec![1u16, 700], Ok([1u16, 700]));
-    reads::<_, [u16; 2]>(vec![1u16], Err("the writer sent 1 elements, this side has an array of 2"));
+    reads::<_, [u16; 2]>(vec![1u16], Err("the writer sent 1 elements, this side has an array of 2: make it a Vec"));
     notes::<Vec<u16>, [u16; 2]>(&["the writer sends Vec<u16>, the reader reads [u16; 2]: another length is refused when it comes"]);
     refused::<[u8; 2], [u8; 3]>(&[
         "the writer sends [u8; 2], the reader reads [u8; 3]: tuples and arrays cannot grow, use a struct or a Vec",

@@ -92,11 +92,6 @@ impl<'a, 'de> Reader<'a, 'de> {
         self.decoder.nested(|decoder| visit_fields(decoder, self.plan, fields, visitor))
     }
 
-    fn choice<V: Visitor<'de>>(self, node: &'a Node, visitor: V) -> Result<V::Value, CodecError> {
-        let Node::Enum(variants) = node else { return Err(another_type()) };
-        visitor.visit_enum(Choice { decoder: self.decoder, plan: self.plan, variants })
-    }
-
     fn none<V: Visitor<'de>>(self, _: &Node, _: V) -> Result<V::Value, CodecError> {
         Err(another_type())
     }
@@ -109,12 +104,15 @@ fn needed() -> CodecError {
 
 #[cold]
 fn wrong_count(count: usize, wanted: u32) -> CodecError {
-    CodecError::new(format!("the writer sent {count} elements, this side has an array of {wanted}"))
+    CodecError::new(format!("the writer sent {count} elements, this side has an array of {wanted}: make it a Vec"))
 }
 
 #[cold]
-fn unknown_variant(name: &str) -> CodecError {
-    CodecError::new(format!("this side does not know the variant `{}`", short(name)))
+fn unknown_variant(name: &str, enumeration: &str) -> CodecError {
+    let name = short(name);
+    CodecError::new(format!(
+        "the writer sent the variant `{name}`, {enumeration} has none of that name here: add it, or one with #[serde(other)]"
+    ))
 }
 
 /// A hand-written implementation, or `#[schema(as = …)]`, says another thing than it does.
@@ -180,7 +178,6 @@ impl<'de> Deserializer<'de> for Reader<'_, 'de> {
         deserialize_tuple_struct(name: &'static str, count: usize) = tuple;
         deserialize_map() = map;
         deserialize_struct(name: &'static str, fields: &'static [&'static str]) = fields;
-        deserialize_enum(name: &'static str, variants: &'static [&'static str]) = choice;
         deserialize_identifier() = none;
         deserialize_ignored_any() = none;
     }
@@ -193,6 +190,22 @@ impl<'de> Deserializer<'de> for Reader<'_, 'de> {
     #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, CodecError> {
         visitor.visit_newtype_struct(self)
+    }
+
+    #[inline]
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        match self.node() {
+            Node::Same => self.decoder.deserialize_enum(name, names, visitor),
+            Node::Unwrap(some) => self.unwrap(*some)?.deserialize_enum(name, names, visitor),
+            Node::Newtype(inner) => Reader { id: *inner, ..self }.deserialize_enum(name, names, visitor),
+            Node::Enum(variants) => visitor.visit_enum(Choice { decoder: self.decoder, plan: self.plan, name, variants }),
+            _ => Err(another_type()),
+        }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
@@ -422,6 +435,8 @@ impl<'de> Deserializer<'de> for Absent {
 struct Choice<'a, 'de> {
     decoder: &'a mut Decoder<'de>,
     plan: &'a Plan,
+    /// The reader's enum.
+    name: &'static str,
     variants: &'a [Variant],
 }
 
@@ -433,7 +448,7 @@ impl<'a, 'de> EnumAccess<'de> for Choice<'a, 'de> {
         let number = self.decoder.varint()?;
         let variant = usize::try_from(number).ok().and_then(|number| self.variants.get(number));
         let Variant { name, known } = variant.ok_or_else(|| no_variant(number))?;
-        let (to, payload) = known.as_ref().ok_or_else(|| unknown_variant(name))?;
+        let (to, payload) = known.as_ref().ok_or_else(|| unknown_variant(name, self.name))?;
         let to: de::value::U32Deserializer<CodecError> = (*to).into_deserializer();
         Ok((seed.deserialize(to)?, Held { decoder: self.decoder, plan: self.plan, name, payload }))
     }

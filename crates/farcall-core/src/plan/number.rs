@@ -182,7 +182,7 @@ fn signed(decoder: &mut Decoder<'_>, from: Number) -> Result<i64, CodecError> {
 
 #[cold]
 fn does_not_fit(value: impl Display, from: Number, to: Number) -> CodecError {
-    CodecError::new(format!("the number {value} does not fit {}; the writer's type is {}", to.name(), from.name()))
+    CodecError::new(format!("the number {value} does not fit {}; the writer's type is {}: widen it here", to.name(), from.name()))
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ where
         let Received { codec, method, reading, .. } = &self.received;
         let (codec, shapes) = (*codec, self.shapes);
         let undecodable = |what: &str, e: CodecError| {
-            let error = RpcError::new(Code::DataLoss, format!("{what} cannot be decoded: {e}"));
+            let error = RpcError::new(Code::Internal, format!("{what} cannot be decoded: {e}"));
             error.with_stage(Stage::Decode).with_method(method.as_str())
         };
         Poll::Ready(match item {

@@ -1,6 +1,10 @@
 //! The types as they are.
 
-use crate::{case, cases};
+mod case;
+
+use std::process::ExitCode;
+
+use case::{case, cases};
 
 case!(
     added_optional,
@@ -321,8 +325,8 @@ pub(crate) mod methods {
 
     pub(super) fn call(address: &str) -> Result<(), RpcError> {
         let client = CaseClient::connect(address).wait()?;
-        crate::show("methods", "pay", client.pay(8, Some("ten".into()), true).wait());
-        crate::show("methods", "arrives", client.arrives().wait());
+        crate::case::show("methods", "pay", client.pay(8, Some("ten".into()), true).wait());
+        crate::case::show("methods", "arrives", client.arrives().wait());
         Ok(())
     }
 }
@@ -372,9 +376,9 @@ pub(crate) mod errors {
 
     pub(super) fn call(address: &str) -> Result<(), RpcError> {
         let client = CaseClient::connect(address).wait()?;
-        (0..3).for_each(|n| crate::show("errors", "grows", client.grows(n).wait()));
-        crate::show("errors", "comes", client.comes().wait());
-        crate::show("errors", "goes", client.goes().wait());
+        (0..3).for_each(|n| crate::case::show("errors", "grows", client.grows(n).wait()));
+        crate::case::show("errors", "comes", client.comes().wait());
+        crate::case::show("errors", "goes", client.goes().wait());
         Ok(())
     }
 }
@@ -435,16 +439,16 @@ pub(crate) mod streams {
     pub(super) fn call(address: &str) -> Result<(), RpcError> {
         let client = CaseClient::connect(address).wait()?;
         match client.down(2).wait() {
-            Err(e) => crate::show::<(), RpcError>("streams", "down", Err(e)),
+            Err(e) => crate::case::show::<(), RpcError>("streams", "down", Err(e)),
             Ok(mut items) => {
                 while let Some(item) = items.next().wait() {
-                    crate::show("streams", "down", item);
+                    crate::case::show("streams", "down", item);
                 }
             }
         }
         let items = Streaming::items([5, 70_000].map(|n| Item { label: None, n }));
-        crate::show("streams", "up", client.up("new".into(), items).wait());
-        crate::show("streams", "odd", client.odd().wait().map(drop));
+        crate::case::show("streams", "up", client.up("new".into(), items).wait());
+        crate::case::show("streams", "odd", client.odd().wait().map(drop));
         Ok(())
     }
 }
@@ -473,3 +477,7 @@ cases!(
     errors,
     streams
 );
+
+fn main() -> ExitCode {
+    case::run(serve, call)
+}

@@ -1,15 +1,11 @@
-//! Two versions of a program in one binary, for tests of types that change: `versions serve old` serves the old types
-//! of every case until its standard input ends, `versions call new ADDRESS` calls with the new ones and prints what
-//! happened. So an old and a new process meet over a real link.
+//! What the two versions of a program share: `old.rs` and `new.rs` are binaries of their own, with the same services over
+//! other types, so that an old and a new program meet over a real link.
 
 use std::io::Read;
 use std::process::ExitCode;
 
 use farcall::ServerBuilder;
 use farcall::prelude::*;
-
-mod new;
-mod old;
 
 /// A case: a type, and a service that takes and gives values of it.
 ///
@@ -52,14 +48,14 @@ macro_rules! case {
             pub(super) fn call(address: &str) -> Result<(), RpcError> {
                 let client = CaseClient::connect(address).wait()?;
                 for value in values() {
-                    crate::show($name, "seen", client.seen(value).wait());
+                    crate::case::show($name, "seen", client.seen(value).wait());
                 }
                 for place in 0.. {
                     match client.give(place).wait() {
                         Err(e) if e.code() == Code::OutOfRange => break,
                         given => {
                             let refused = given.as_ref().is_err_and(|e| e.certainty() != Certainty::MaybeExecuted);
-                            crate::show($name, "give", given);
+                            crate::case::show($name, "give", given);
                             if refused {
                                 break;
                             }
@@ -90,7 +86,7 @@ macro_rules! cases {
 pub(crate) use cases;
 
 /// One line of what happened.
-fn show<T: std::fmt::Debug, E: Into<Shown>>(case: &str, method: &str, result: Result<T, E>) {
+pub(crate) fn show<T: std::fmt::Debug, E: Into<Shown>>(case: &str, method: &str, result: Result<T, E>) {
     match result.map_err(Into::into) {
         Ok(value) => println!("{case} {method}: {value:?}"),
         Err(Shown(error)) => println!("{case} {method}: {error}"),
@@ -98,7 +94,7 @@ fn show<T: std::fmt::Debug, E: Into<Shown>>(case: &str, method: &str, result: Re
 }
 
 /// An error as it is shown.
-struct Shown(String);
+pub(crate) struct Shown(String);
 
 impl From<RpcError> for Shown {
     fn from(e: RpcError) -> Shown {
@@ -115,22 +111,22 @@ impl<E: std::fmt::Debug> From<farcall::Error<E>> for Shown {
     }
 }
 
-fn main() -> ExitCode {
+/// `serve` serves every case until standard input ends; `call ADDRESS` calls a server of either version and prints what
+/// happened.
+pub(crate) fn run(services: fn(ServerBuilder) -> ServerBuilder, call: fn(&str) -> Result<(), RpcError>) -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let ran = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["serve", "old"] => serve(old::serve),
-        ["serve", "new"] => serve(new::serve),
-        ["call", "old", address] => old::call(address),
-        ["call", "new", address] => new::call(address),
+        ["serve"] => serve(services),
+        ["call", address] => call(address),
         _ => {
-            eprintln!("usage: versions serve VERSION | versions call VERSION ADDRESS");
+            eprintln!("usage: version-old|version-new serve | call ADDRESS");
             return ExitCode::FAILURE;
         }
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("versions: {e}");
+            eprintln!("version: {e}");
             ExitCode::FAILURE
         }
     }
