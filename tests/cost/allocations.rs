@@ -1,8 +1,13 @@
 //! Allocations per call, client and server together: none for scalars, one for each owned field that is decoded.
 
+use farcall::plan::decode_with;
+use farcall::{Plan, Schema, TypeSchema, compact};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::closed_loop::{COUNTED, Runtime, cost};
-use crate::counting::uncounted;
-use crate::service::{Letter, PostClient};
+use crate::counting::{allocations, uncounted};
+use crate::service::{Letter, PostClient, newer};
 
 /// Buffers may still grow now and then: so many allocations in all the calls together are none per call.
 const STRAY: u64 = COUNTED / 1_000;
@@ -53,4 +58,20 @@ fn an_owned_field_is_one_allocation_each_way() {
             2 * Letter::OWNED
         );
     }
+}
+
+/// Read by a plan, in both directions: one allocation for each owned field, as where the types are the same.
+#[test]
+fn another_version_costs_no_allocation() {
+    fn read<W: Schema + Serialize, R: Schema + DeserializeOwned>(written: &W) -> (R, u64) {
+        let plan = Plan::compile(&TypeSchema::of::<W>(), &TypeSchema::of::<R>()).unwrap();
+        assert!(!plan.is_same());
+        let bytes = compact::encode(written).unwrap();
+        let before = allocations();
+        let value = decode_with(&plan, &bytes).unwrap();
+        (value, allocations() - before)
+    }
+    let newer = newer::Letter { stamp: None, ..newer::Letter::sample() };
+    assert_eq!(read(&Letter::sample()), (newer, Letter::OWNED));
+    assert_eq!(read(&newer::Letter::sample()), (Letter::sample(), Letter::OWNED));
 }

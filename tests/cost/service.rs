@@ -48,6 +48,36 @@ pub(crate) trait Post {
     async fn echo(&self, letter: Letter) -> Reply<Letter>;
 }
 
+/// A version later.
+pub(crate) mod newer {
+    #[farcall::data]
+    #[derive(Clone, Debug, PartialEq)]
+    pub(crate) struct Letter {
+        pub(crate) seal: Vec<u8>,
+        pub(crate) lines: Vec<Line>,
+        pub(crate) to: String,
+        pub(crate) from: String,
+        pub(crate) urgent: Option<String>,
+        pub(crate) id: u128,
+        pub(crate) stamp: Option<u32>,
+    }
+
+    #[farcall::data]
+    #[derive(Clone, Debug, PartialEq)]
+    pub(crate) struct Line {
+        pub(crate) text: String,
+        pub(crate) number: u64,
+    }
+
+    impl Letter {
+        pub(crate) fn sample() -> Letter {
+            let super::Letter { id, from, to, urgent, lines, seal } = super::Letter::sample();
+            let lines = lines.into_iter().map(|line| Line { text: line.text, number: line.number.into() });
+            Letter { seal, lines: lines.collect(), to, from, urgent, id: id.into(), stamp: Some(50) }
+        }
+    }
+}
+
 pub(crate) struct Office;
 
 impl Post for Office {
