@@ -69,8 +69,9 @@ pub mod prelude {
     pub use farcall_rpc::{Batch, Call, Certainty, Code, Error, Reply, RpcError, Server, Streaming};
 }
 
-/// The programs in the README run.
+/// The programs in the README and in the guide run.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../README.zh-CN.md")]
+#[doc = include_str!("../../../docs/guide/changing-types.md")]
 struct Readme;
