@@ -72,8 +72,11 @@ fn host_and_port(scheme: &str, rest: &str) -> Result<(String, u16), String> {
         (None, true) => return Err(format!("put an IPv6 address in brackets: \"{scheme}://[{host}]:{port}\"")),
         (None, false) => host,
     };
-    match host.is_empty() {
-        true => Err(format!("the host is missing; write \"{scheme}://127.0.0.1:{port}\"")),
+    if host.is_empty() {
+        return Err(format!("the host is missing; write \"{scheme}://127.0.0.1:{port}\""));
+    }
+    match host.contains(['[', ']']) {
+        true => Err(format!("brackets stand around an IPv6 address and nowhere else: \"{scheme}://[::1]:{port}\"")),
         false => Ok((host.to_owned(), port)),
     }
 }
@@ -119,7 +122,11 @@ impl fmt::Display for Address {
             Address::Tcp { host, port } => write_host_and_port(f, "tcp", host, *port),
             Address::Tls { host, port } => write_host_and_port(f, "tls", host, *port),
             Address::Quic { host, port } => write_host_and_port(f, "quic", host, *port),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Unix(path) => {
+                // A path's own two slashes must not be taken for those of `unix://`.
+                let slashes = if path.to_string_lossy().starts_with("//") { "//" } else { "" };
+                write!(f, "unix:{slashes}{}", path.display())
+            }
             Address::Memory(name) => write!(f, "mem:{name}"),
         }
     }
@@ -164,6 +171,7 @@ mod tests {
             "quic://shop.example:7400",
             "quic://[fe80::1%2]:7400",
             "unix:/run/a b.sock",
+            "unix:////two/slashes",
             "mem:till",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
@@ -179,6 +187,7 @@ mod tests {
             ("tcp://:80", "the host is missing"),
             ("tcp://h:99999", "0 to 65535"),
             ("tcp://::1:80", "in brackets"),
+            ("tcp://[[]:80", "brackets stand around an IPv6 address"),
             ("tcp://[::1:80", "not closed"),
             ("tls://h", "write \"tls://h:PORT\""),
             ("quic://::1:80", "\"quic://[::1]:80\""),
