@@ -291,3 +291,35 @@ fn an_entry_is_published_again_when_it_is_not_there_or_cannot_be_asked_for_twice
     keeping.changed(at);
     assert_eq!(keeping.poll(at), Some(Task::Publish));
 }
+
+/// Of two starts of an instance the later counts, whichever backend still has the earlier one.
+#[test]
+fn the_greatest_incarnation_counts() {
+    for (first, second) in [(1, 2), (2, 1)] {
+        let mut guarded = Guarded::new(GuardSettings::default(), 2);
+        guarded.all(0, &[entry(1, first)], 1);
+        guarded.all(1, &[entry(1, second)], 1);
+        assert_eq!(guarded.known(), [entry(1, 2).key()]);
+    }
+}
+
+/// An older state of the same history says nothing of what came after.
+#[test]
+fn an_outdated_listing_puts_nothing_in_doubt() {
+    let mut guarded = Guarded::new(GuardSettings::default(), 1);
+    guarded.all(0, &[entry(1, 1), entry(2, 1)], 5);
+    guarded.all(0, &[entry(1, 1)], 3);
+    assert!(guarded.list.instances().count() == 2 && guarded.list.instances().all(|i| i.listed && !i.suspect));
+}
+
+/// A lease that ended at one backend says nothing of what another lists.
+#[test]
+fn an_expiry_at_one_backend_leaves_what_another_lists() {
+    let mut guarded = Guarded::new(GuardSettings::default(), 2);
+    guarded.all(0, &[entry(1, 1)], 1);
+    guarded.all(1, &[entry(1, 1)], 1);
+    guarded.update(0, Update::Gone(entry(1, 1).key(), Gone::Expired));
+    assert!(guarded.list.instances().count() == 1 && guarded.list.instances().all(|i| i.listed && !i.suspect));
+    guarded.update(1, Update::Gone(entry(1, 1).key(), Gone::Expired));
+    assert_eq!(guarded.known(), []);
+}
