@@ -5,12 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use farcall::auth::{Identity, Tokens};
 use farcall::http::{Http, HttpLimits};
 use farcall::{Credentials, Limits, Server};
 use farcall_tests::{PaymentClient, PaymentServer, Status, Till};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::client::{Http1, Opened, open, open_with};
 use crate::support::{PATIENCE, run, until};
@@ -337,6 +343,55 @@ fn a_client_that_takes_nothing_is_given_up() {
         opened.server.drain(PATIENCE).await.unwrap();
         assert!(resident().saturating_sub(before) < 64 << 20, "what it does not take is not kept");
         drop(link);
+    });
+}
+
+/// A client of HTTP/2 that lets so little be sent ahead that it decides when a reply goes on; and its connection.
+async fn shut_window(opened: &Opened) -> (http2::SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
+    let link = TokioIo::new(TcpStream::connect(&opened.socket).await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(32 << 10);
+    let (sender, connection) = builder.handshake::<_, Full<Bytes>>(link).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+/// Asks for so many bytes, which come as text.
+fn echo(bytes: usize) -> Request<Full<Bytes>> {
+    let body = format!("{{\"bytes\":\"{}\"}}", "A".repeat(bytes));
+    Request::post("http://test/Payment/echo").header("content-type", "application/json").body(Full::from(body)).unwrap()
+}
+
+#[test]
+fn replies_that_a_client_does_not_take_are_bounded_and_not_kept_for_ever() {
+    run(async {
+        let limits = Limits { body: 1 << 20, held: 1 << 20, ..Limits::default() };
+        let opened = open_with(Http::new().limits(HttpLimits { idle: Duration::from_secs(1), ..quick() }), limits).await;
+        let (mut sender, connection) = shut_window(&opened).await;
+        let (mut untaken, mut statuses) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let reply = sender.send_request(echo(400_000)).await.unwrap();
+            statuses.push(reply.status().as_u16());
+            untaken.push(reply);
+        }
+        assert_eq!(statuses, [200, 200, 429], "what was answered and not taken counts against `held`");
+        // It asks for nothing more and takes nothing: it is given up, although it still answers pings.
+        let _ = tokio::time::timeout(PATIENCE, connection).await.expect("the connection ends").unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_takes_its_reply_slowly_gets_it_whole() {
+    run(async {
+        let opened = open(Http::new().limits(HttpLimits { idle: Duration::from_millis(500), ..quick() })).await;
+        let (mut sender, _connection) = shut_window(&opened).await;
+        let mut reply = sender.send_request(echo(800_000)).await.unwrap().into_body();
+        let mut got = 0;
+        while let Some(frame) = reply.frame().await {
+            got += frame.unwrap().data_ref().map_or(0, Bytes::len);
+            // In all it takes some seconds: far longer than a connection may be idle.
+            tokio::time::sleep(Duration::from_millis(80)).await;
+        }
+        assert_eq!(got, 800_000 + 2);
     });
 }
 

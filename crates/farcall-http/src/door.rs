@@ -56,6 +56,9 @@ impl Door {
             body::ignore(body, self.config.limits.stall).await;
         }
         let mut response = responded.unwrap_or_else(refused);
+        if let Reply::Whole(bytes) = response.body_mut() {
+            *bytes = self.activity.reply(std::mem::take(bytes), &self.dispatch);
+        }
         let is_preflight = head.method == Method::OPTIONS && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         match &self.config.cors {
             Some(cors) if is_preflight => cors.allow_preflight(&head.headers, response.headers_mut()),
@@ -152,6 +155,8 @@ impl Door {
         }
         let said = headers::read(&head.headers).map_err(Refusal::bad)?;
         let expires = said.timeout.or(self.dispatch.limits().default_deadline).and_then(|time| arrived.checked_add(time));
+        // Whoever does not take his replies gets no more of them.
+        self.dispatch.hold().grow(0)?;
         let mut call = ForeignCall::new(target, CodecId::Json, Bytes::new());
         (call.args, call.held) = match reads {
             true => (query::arguments(method, head.uri.query().unwrap_or_default()).map_err(Refusal::bad)?.into(), None),

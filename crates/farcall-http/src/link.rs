@@ -12,10 +12,12 @@ use farcall_rpc::Io;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::serve::Activity;
+
 /// How long a link is kept after its last byte was written, for the client to read it.
 const LINGER: Duration = Duration::from_millis(500);
 /// Bytes of which this many, or all that there are, must be taken within the limit `stall`.
-const PACE: usize = 16 << 10;
+pub(crate) const PACE: usize = 16 << 10;
 /// Bytes that are thrown away meanwhile.
 const MOST_IGNORED: usize = 1 << 20;
 
@@ -32,17 +34,20 @@ pub(crate) struct Link {
     /// Set once our side is closed.
     lingering: Option<Pin<Box<Sleep>>>,
     ignored: usize,
+    activity: Activity,
 }
 
 impl Link {
-    pub(crate) fn new(io: Io, first: BytesMut, stall: Duration) -> Link {
-        Link { io, first, stall, stalled: None, taken: 0, lingering: None, ignored: 0 }
+    pub(crate) fn new(io: Io, first: BytesMut, stall: Duration, activity: Activity) -> Link {
+        Link { io, first, stall, stalled: None, taken: 0, lingering: None, ignored: 0, activity }
     }
 
     /// What a write came to. A byte now and then is no better than none.
     fn written(&mut self, cx: &mut Context<'_>, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
         let Poll::Ready(done) = written else { return self.watched(cx, written) };
-        self.taken += done.as_ref().copied().unwrap_or_default();
+        let bytes = done.as_ref().copied().unwrap_or_default();
+        self.activity.wrote(bytes);
+        self.taken += bytes;
         if self.taken >= PACE {
             self.is_taken();
         }

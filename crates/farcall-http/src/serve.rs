@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use farcall_rpc::{Dispatch, Io, Sniff};
+use bytes::{Bytes, BytesMut};
+use farcall_rpc::{Dispatch, Held, Io, Sniff};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::Config;
 use crate::door::Door;
-use crate::link::Link;
+use crate::link::{Link, PACE};
 
 /// What HTTP/2 connections begin with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -53,8 +53,8 @@ pub(crate) fn is_http2(first: &[u8]) -> bool {
 pub(crate) async fn serve(config: Arc<Config>, link: Io, first: BytesMut, dispatch: Dispatch) {
     let limits = &config.limits;
     let is_http2 = is_http2(&first);
-    let io = TokioIo::new(Link::new(link, first, limits.stall));
     let activity = Activity::default();
+    let io = TokioIo::new(Link::new(link, first, limits.stall, activity.clone()));
     let door = Arc::new(Door::new(Arc::clone(&config), dispatch.clone(), activity.clone()));
     let service = service_fn(move |request| Arc::clone(&door).answer(request));
     match is_http2 {
@@ -119,6 +119,10 @@ pub(crate) struct Activity(Arc<Counts>);
 struct Counts {
     running: AtomicUsize,
     begun: AtomicUsize,
+    /// Large replies that the client has not taken yet.
+    unread: AtomicUsize,
+    /// Bytes written to the link.
+    written: AtomicUsize,
 }
 
 impl Activity {
@@ -127,6 +131,43 @@ impl Activity {
         self.0.running.fetch_add(1, Ordering::Relaxed);
         self.0.begun.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
+    }
+
+    /// A reply as hyper is given it: until the client has taken it, it is counted among what its connection holds, by the
+    /// limit `held`, and the connection is not idle.
+    pub(crate) fn reply(&self, bytes: Bytes, dispatch: &Dispatch) -> Bytes {
+        if bytes.len() <= PACE {
+            return bytes;
+        }
+        let mut held = dispatch.hold();
+        // It is there already: if it is too much, the next call is refused.
+        let _ = held.grow(bytes.len());
+        self.0.unread.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_owner(Unread { bytes, activity: self.clone(), _held: held })
+    }
+
+    /// So many bytes were written to the link.
+    pub(crate) fn wrote(&self, bytes: usize) {
+        self.0.written.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// See [`Activity::reply`].
+struct Unread {
+    bytes: Bytes,
+    activity: Activity,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Unread {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.activity.0.unread.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -139,19 +180,23 @@ impl Drop for Busy {
     }
 }
 
-/// Tells when nothing was asked for a while. (hyper does that for HTTP/1.1 alone.)
+/// Tells when nothing was asked for a while, and of what was answered the client took next to nothing. (hyper does the
+/// former for HTTP/1.1 alone, and the latter not at all: an HTTP/2 client may keep its windows shut for ever.)
 struct Idle {
     activity: Activity,
     time: Duration,
     /// Requests that had begun at the last look.
     seen: usize,
+    /// Bytes that were written at the last look.
+    written: usize,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Idle {
     fn new(activity: &Activity, time: Duration) -> Idle {
         let seen = activity.0.begun.load(Ordering::Relaxed);
-        Idle { activity: activity.clone(), time, seen, alarm: Box::pin(sleep(time)) }
+        let written = activity.0.written.load(Ordering::Relaxed);
+        Idle { activity: activity.clone(), time, seen, written, alarm: Box::pin(sleep(time)) }
     }
 
     /// Sees to it that the task is woken in time.
@@ -165,10 +210,12 @@ impl Idle {
         while self.alarm.as_mut().poll(cx).is_ready() {
             let counts = &self.activity.0;
             let begun = counts.begun.load(Ordering::Relaxed);
-            if counts.running.load(Ordering::Relaxed) == 0 && begun == self.seen {
+            let written = counts.written.load(Ordering::Relaxed);
+            let is_read = counts.unread.load(Ordering::Relaxed) > 0 && written.wrapping_sub(self.written) >= PACE;
+            if counts.running.load(Ordering::Relaxed) == 0 && begun == self.seen && !is_read {
                 return Poll::Ready(());
             }
-            self.seen = begun;
+            (self.seen, self.written) = (begun, written);
             self.alarm.as_mut().reset(Instant::now() + self.time);
         }
         Poll::Pending

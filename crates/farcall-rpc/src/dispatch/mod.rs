@@ -276,7 +276,9 @@ impl Held {
         if before.saturating_add(bytes) <= most {
             return Ok(());
         }
-        let why = format!("the arguments of this connection's unfinished calls would take more than {most} bytes, the limit `held`");
+        let why = format!(
+            "the arguments of this connection's unfinished calls, and replies not taken, would be more than {most} bytes, the limit `held`"
+        );
         Err(RpcError::not_executed(Code::ResourceExhausted, why).with_stage(Stage::ServerQueue))
     }
 }
