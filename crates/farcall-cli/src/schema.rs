@@ -54,7 +54,7 @@ fn checked(service: Service, address: &str) -> Result<ServiceDescriptor, Failure
 }
 
 fn cannot_be(service: &ServiceDescriptor, what: &str, e: &CodecError) -> Failure {
-    RpcError::new(Code::FailedPrecondition, format!("{} cannot be written as {what}: {e}", service.name)).into()
+    RpcError::not_sent(Code::FailedPrecondition, format!("{} cannot be written as {what}: {e}", service.name)).into()
 }
 
 fn for_people(service: &ServiceDescriptor) -> String {

@@ -201,6 +201,15 @@ fn a_service_is_no_message_and_a_name_is_an_identifier() {
 
 /// What readers of another version go by is no business of other formats.
 #[test]
+fn a_method_of_json_alone_is_a_comment_in_a_proto_file() {
+    let mut search = method::<u8, u8>("search");
+    search.args.root = Ty::Json;
+    let text = proto(&service(vec![search, method::<u8, u8>("count")])).unwrap();
+    assert!(text.contains("rpc count(") && !text.contains("rpc search("), "{text}");
+    assert!(text.contains("  // search: not here, because it travels as JSON alone.\n"), "{text}");
+}
+
+#[test]
 fn what_matters_to_other_versions_only_is_exported_like_the_rest() {
     #[farcall_core::data(crate = farcall_core)]
     struct Paid {

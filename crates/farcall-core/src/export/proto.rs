@@ -9,13 +9,15 @@ use crate::descriptor::{MethodDescriptor, ServiceDescriptor};
 use crate::messages::{Messages, Names, write_docs};
 use crate::schema::Ty;
 
-/// The service with its messages, as the protobuf codec writes them. Fails if numbers of fields collide.
+/// The service with its messages, as the protobuf codec writes them; of methods that travel as JSON alone only a comment. Fails if
+/// numbers of fields collide.
 pub fn proto(service: &ServiceDescriptor) -> Result<String, CodecError> {
     let full_name = service.foreign_name.as_deref().unwrap_or(&service.name);
     let (package, name) = full_name.rsplit_once('.').unwrap_or(("", full_name));
     let name = Names::default().unique(name);
     let mut graph = Graph::default();
-    let methods = service.methods.iter().map(|method| Ok((method, parts(method)?))).collect::<Result<Vec<_>, CodecError>>()?;
+    let (json_only, others): (Vec<_>, Vec<_>) = service.methods.iter().partition(|method| method.is_json_only());
+    let methods = others.into_iter().map(|method| Ok((method, parts(method)?))).collect::<Result<Vec<_>, CodecError>>()?;
     let roots: Vec<(String, Ty)> = methods.iter().flat_map(|(method, parts)| roots(method, parts, &mut graph)).collect();
     let messages = Messages::of_roots(graph.defs(), &roots, &[&name])?;
 
@@ -34,6 +36,9 @@ pub fn proto(service: &ServiceDescriptor) -> Result<String, CodecError> {
         let types: Vec<(Role, &str)> = parts.iter().zip(at..).map(|(part, root)| (part.role, messages.root_name(root))).collect();
         write_rpc(&mut out, method, &name, &types);
         at += parts.len();
+    }
+    for method in json_only {
+        let _ = writeln!(out, "  // {}: not here, because it travels as JSON alone.", names.unique(&method.name));
     }
     out.push_str("}\n");
     Ok(out + &messages.proto())
