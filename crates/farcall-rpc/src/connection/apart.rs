@@ -25,8 +25,11 @@ const SLOW_US: u64 = 500;
 const IN_A_ROW: u32 = 3;
 /// Calls over which a method's time is averaged.
 const WINDOW: u32 = 256;
-/// On average slower than this over a window: run apart.
+/// On average slower than this over a window, and so slow more than once or twice: run apart. A machine that stood still for 50 ms
+/// would otherwise make the average of 256 calls by itself.
 const SLOW_ON_AVERAGE_US: u64 = 200;
+/// That many.
+const SEVERAL: u32 = 3;
 /// Calls run apart before it is tried in place again.
 const APART: u32 = 1000;
 
@@ -38,6 +41,8 @@ pub(super) struct Slow {
     in_a_row: u32,
     /// Time of the calls of this window.
     total_us: u64,
+    /// Calls of this window above the average that is allowed.
+    long: u32,
     apart: u32,
 }
 
@@ -57,6 +62,7 @@ impl Slow {
     pub(super) fn took(&mut self, us: u64) {
         self.calls += 1;
         self.total_us += us;
+        self.long += u32::from(us > SLOW_ON_AVERAGE_US);
         self.in_a_row = if us > SLOW_US { self.in_a_row + 1 } else { 0 };
         if self.in_a_row >= IN_A_ROW || self.calls >= WINDOW {
             self.judge();
@@ -65,7 +71,8 @@ impl Slow {
 
     #[cold]
     fn judge(&mut self) {
-        let slow = self.in_a_row >= IN_A_ROW || self.total_us / u64::from(self.calls) > SLOW_ON_AVERAGE_US;
+        let on_average = self.total_us / u64::from(self.calls) > SLOW_ON_AVERAGE_US;
+        let slow = self.in_a_row >= IN_A_ROW || (on_average && self.long >= SEVERAL);
         *self = Slow { apart: if slow { APART } else { 0 }, ..Slow::default() };
     }
 }
@@ -233,5 +240,7 @@ mod tests {
     fn a_core_that_is_shared_makes_no_method_slow() {
         // Every few milliseconds somebody else has the core for a few.
         assert_eq!(apart(100_000, |n| if n % 100 == 0 { 9_000 } else { 20 }), 0);
+        // The whole machine stands still now and then.
+        assert_eq!(apart(100_000, |n| if n % 200 == 0 { 80_000 } else { 1 }), 0);
     }
 }
