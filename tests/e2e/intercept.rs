@@ -313,6 +313,8 @@ fn limits_are_each_callers_own() {
         let server = well()
             .authenticate(tokens)
             .intercept(RateLimit::per_caller(0.001, 5))
+            // One of two with its place in the call, the other with a future of its own.
+            .intercept(ConcurrencyLimit::per_caller(3))
             .intercept(ConcurrencyLimit::per_caller(2))
             .listen("tcp://127.0.0.1:0")
             .await

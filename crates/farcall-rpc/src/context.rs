@@ -111,6 +111,8 @@ pub(crate) struct Current {
     pub(crate) finish: Option<Finish>,
     /// What the handler answered with, if it does not go into the buffer of replies.
     pub(crate) aside: Option<Box<Aside>>,
+    /// A handler inside of interceptors was polled.
+    pub(crate) began: bool,
 }
 
 /// An answer that is not one small frame.

@@ -21,7 +21,8 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::context::{Aside, Current, Finish, with_current};
 use crate::early::Lending;
-use crate::method::{BoxFuture, Form, Formed, ItemShapes, Method, args_shape, error_shape, result_shape};
+use crate::intercept::Outside;
+use crate::method::{Form, Formed, ItemShapes, Method, args_shape, error_shape, result_shape};
 use crate::stream::Received;
 
 /// A service that can be served. The macro implements it for `…Server<P>`.
@@ -333,11 +334,12 @@ pub trait Runner: Send {
     fn clear(&mut self);
     /// Takes a pending handler out of the slot.
     fn park(&mut self) -> Box<dyn ParkedHandler>;
-    /// A handler that is not put into the slot at all. Nothing of it runs before it is polled.
-    fn start_outside(&mut self, call: Incoming) -> BoxFuture<'static, ()> {
+    /// A handler that is not put into the slot at all, for interceptors to go around it. Nothing of it runs before it
+    /// is polled.
+    fn start_outside(&mut self, call: Incoming) -> Outside {
         self.start(call);
         let mut handler = self.park();
-        Box::pin(std::future::poll_fn(move |cx| handler.poll(cx)))
+        Outside::new(std::future::poll_fn(move |cx| handler.poll(cx)))
     }
 }
 
@@ -394,8 +396,8 @@ where
         Box::new(Parked(std::mem::replace(&mut self.future, Box::pin(None))))
     }
 
-    fn start_outside(&mut self, call: Incoming) -> BoxFuture<'static, ()> {
-        Box::pin((self.handle)(Arc::clone(&self.provider), call))
+    fn start_outside(&mut self, call: Incoming) -> Outside {
+        Outside::new((self.handle)(Arc::clone(&self.provider), call))
     }
 }
 

@@ -6,6 +6,7 @@
 //! gradient = clamp(tolerance × usual / short, 0.5, 1), smoothed. Other than there, what is usual follows quickly downwards
 //! and hardly upwards: under a load that never lets up, a plain average would come to take the queue for the server.
 
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -97,60 +98,69 @@ const TIMED: u32 = 8;
 /// assert!(limit.now() >= 10);
 /// ```
 #[derive(Debug, Clone)]
-pub struct AdaptiveLimit(Arc<Mutex<Shared>>);
+pub struct AdaptiveLimit(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    gradient: Gradient,
-    running: usize,
-    /// Calls since one was timed.
-    untimed: u32,
+    gradient: Mutex<Gradient>,
+    /// What the gradient says, for those who only want to come in.
+    limit: AtomicUsize,
+    running: AtomicUsize,
+    /// Calls since one was timed; about, for two may count as one.
+    untimed: AtomicU32,
 }
 
 impl Shared {
-    /// Whether the call that begins is to be timed.
-    fn is_timed(&mut self) -> bool {
-        self.untimed += 1;
-        let timed = self.untimed >= TIMED || self.running as f64 >= self.gradient.limit / 2.0;
-        if timed {
-            self.untimed = 0;
-        }
+    /// Whether a call that begins as one of so many is to be timed.
+    fn is_timed(&self, running: usize, limit: usize) -> bool {
+        let untimed = self.untimed.load(Relaxed) + 1;
+        let timed = untimed >= TIMED || running >= limit / 2;
+        self.untimed.store(if timed { 0 } else { untimed }, Relaxed);
         timed
+    }
+
+    fn learn(&self, f: impl FnOnce(&mut Gradient)) {
+        let mut gradient = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);
+        f(&mut gradient);
+        self.limit.store(gradient.limit(), Relaxed);
     }
 }
 
 impl AdaptiveLimit {
     /// Between `least` and `most` calls at a time, whoever makes them.
     pub fn between(least: usize, most: usize) -> AdaptiveLimit {
-        AdaptiveLimit(Arc::new(Mutex::new(Shared { gradient: Gradient::new(least, most), running: 0, untimed: TIMED - 1 })))
+        let gradient = Gradient::new(least, most);
+        let (limit, untimed) = (AtomicUsize::new(gradient.limit()), AtomicU32::new(TIMED - 1));
+        AdaptiveLimit(Arc::new(Shared { gradient: Mutex::new(gradient), limit, running: AtomicUsize::new(0), untimed }))
     }
 
     /// Calls that may run at a time now.
     pub fn now(&self) -> usize {
-        self.with(|shared| shared.gradient.limit())
-    }
-
-    fn with<R>(&self, f: impl FnOnce(&mut Shared) -> R) -> R {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.limit.load(Relaxed)
     }
 
     fn enter(&self) -> Result<Place, RpcError> {
-        let (running, timed) = self.with(|shared| {
-            let limit = shared.gradient.limit();
-            if shared.running >= limit {
-                let why = format!("{limit} calls run here, as many as it answers in good time now: call another, or later");
-                return Err(RpcError::not_executed(Code::ResourceExhausted, why).with_stage(Stage::ServerQueue));
-            }
-            shared.running += 1;
-            Ok((shared.running, shared.is_timed()))
-        })?;
-        Ok(Place { limit: self.clone(), running, since: timed.then(crate::time::now), took: None, dropped: false })
+        let limit = self.now();
+        let before = self.0.running.fetch_add(1, Relaxed);
+        if before >= limit {
+            self.0.running.fetch_sub(1, Relaxed);
+            return Err(crowded(limit));
+        }
+        let running = before + 1;
+        let since = self.0.is_timed(running, limit).then(crate::time::now);
+        Ok(Place { limit: Arc::clone(&self.0), running, since, took: None, dropped: false })
     }
+}
+
+#[cold]
+fn crowded(limit: usize) -> RpcError {
+    let why = format!("{limit} calls run here, as many as it answers in good time now: call another, or later");
+    RpcError::not_executed(Code::ResourceExhausted, why).with_stage(Stage::ServerQueue)
 }
 
 /// A call that is counted. What is known of its end is told when it is dropped.
 struct Place {
-    limit: AdaptiveLimit,
+    limit: Arc<Shared>,
     /// Calls that run, this one included.
     running: usize,
     /// If it is timed.
@@ -173,14 +183,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.limit.with(|shared| {
-            shared.running -= 1;
-            match self.took {
-                Some(took) => shared.gradient.sample(took, self.running, self.dropped),
-                None if self.dropped => shared.gradient.shrink(),
-                None => {}
-            }
-        });
+        self.limit.running.fetch_sub(1, Relaxed);
+        match self.took {
+            Some(took) => self.limit.learn(|gradient| gradient.sample(took, self.running, self.dropped)),
+            None if self.dropped => self.limit.learn(Gradient::shrink),
+            None => {}
+        }
     }
 }
 

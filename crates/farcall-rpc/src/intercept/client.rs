@@ -60,10 +60,11 @@ impl<R: Send + 'static> Around<R> {
         let inside = Arc::clone(&shared);
         let last = Box::new(move |call: CallInfo| {
             lock(&inside).began = true;
-            let Info { context, ends, .. } = *call.0;
+            let Info { context, ends, place, .. } = *call.0;
             let making = make(Changed { context, ends: ends.wanted() });
             Box::pin(async move {
                 let (reply, ended) = making.await;
+                drop(place);
                 let certainty = match ended {
                     Ended::Failed(_, certainty) => certainty,
                     Ended::Ok | Ended::AppError | Ended::Replayed => Certainty::MaybeExecuted,

@@ -41,7 +41,7 @@ pub use self::adaptive::{AdaptiveLimit, Gradient};
 pub(crate) use self::client::{Around, Changed, Service};
 pub use self::faults::Faults;
 pub use self::limits::{ConcurrencyLimit, RateLimit};
-pub(crate) use self::server::Guarded;
+pub(crate) use self::server::{Guarded, Outside};
 #[cfg(feature = "tracing")]
 pub use self::traced::Traced;
 use crate::auth::Identity;
@@ -59,6 +59,12 @@ use crate::skeleton::Skeleton;
 pub trait Interceptor: Send + Sync + 'static {
     /// Stands around one call.
     fn intercept(&self, call: CallInfo, next: Next) -> BoxFuture<'static, Result<Ended, RpcError>>;
+
+    /// Lets the call pass or refuses it, where that takes no future. `None`: [`intercept`](Interceptor::intercept) does it.
+    #[doc(hidden)]
+    fn pass(&self, _call: &mut CallInfo) -> Option<Result<(), RpcError>> {
+        None
+    }
 }
 
 impl<F, Fut> Interceptor for F
@@ -104,12 +110,17 @@ pub struct Next {
 impl Next {
     /// Goes on with the call and gives back how it ended: [`Ended::Failed`] if it failed there, an error if an
     /// interceptor further in has ended it.
-    pub fn run(self, call: CallInfo) -> BoxFuture<'static, Result<Ended, RpcError>> {
-        let Next { chain, at, last } = self;
-        match chain.get(at).cloned() {
-            Some(interceptor) => interceptor.intercept(call, Next { chain, at: at + 1, last }),
-            None => last.run(call),
+    pub fn run(self, mut call: CallInfo) -> BoxFuture<'static, Result<Ended, RpcError>> {
+        let Next { chain, mut at, last } = self;
+        while let Some(interceptor) = chain.get(at) {
+            at += 1;
+            match interceptor.pass(&mut call) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Box::pin(std::future::ready(Err(error))),
+                None => return Arc::clone(interceptor).intercept(call, Next { chain, at, last }),
+            }
         }
+        last.run(call)
     }
 }
 
@@ -136,6 +147,10 @@ struct Info {
     called: Called,
     method: usize,
     context: Context,
+    /// An interceptor took time from it.
+    shortened: bool,
+    /// Held until the call itself has ended.
+    place: Option<limits::Place>,
     ends: Ends,
     /// As its connection knew the time when it started it; that is not looked up for each call.
     came: Option<Instant>,
@@ -143,7 +158,7 @@ struct Info {
 
 impl CallInfo {
     fn new(side: Side, called: Called, method: usize, context: Context, came: Option<Instant>) -> CallInfo {
-        CallInfo(Box::new(Info { side, called, method, context, ends: Ends::default(), came }))
+        CallInfo(Box::new(Info { side, called, method, context, shortened: false, place: None, ends: Ends::default(), came }))
     }
 
     /// Which end of the call this is.
@@ -219,8 +234,10 @@ impl CallInfo {
     /// be dropped is dropped then; another only sees that it should make haste.
     pub fn shorten_deadline(&mut self, time: Duration) {
         if let Some(at) = crate::time::now().checked_add(time) {
-            let expires = &mut self.0.context.expires;
-            *expires = Some(expires.map_or(at, |old| old.min(at)));
+            let Info { context: Context { expires, .. }, shortened, .. } = &mut *self.0;
+            if expires.is_none_or(|old| at < old) {
+                (*expires, *shortened) = (Some(at), true);
+            }
         }
     }
 
@@ -241,8 +258,9 @@ impl CallInfo {
         self.0.ends.told.push(Box::new(f));
     }
 
-    fn expires(&self) -> Option<Instant> {
-        self.0.context.expires
+    /// When it ends, if an interceptor made that sooner.
+    fn cut(&self) -> Option<Instant> {
+        self.0.context.expires.filter(|_| self.0.shortened)
     }
 }
 

@@ -4,15 +4,15 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use farcall_core::{Certainty, Code, RpcError, Stage};
+use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
-use super::{CallInfo, Called, Chain, Ends, Inmost, neither, start};
+use super::{CallInfo, Called, Chain, Ends, Inmost, Last, neither, start};
 use crate::context::{Aside, Context, Current, Finish, with_current};
 use crate::method::{BoxFuture, Outgoing};
 use crate::observer::{Ended, Side};
@@ -34,7 +34,7 @@ struct Guard {
     oneway: bool,
     chain: BoxFuture<'static, Result<Ended, RpcError>>,
     /// The handler was polled.
-    began: Arc<AtomicBool>,
+    began: bool,
     /// What it answered, while an interceptor still has something to do.
     answered: Option<Answered>,
 }
@@ -66,17 +66,9 @@ impl Runner for Guarded<'_> {
         let Some(mut call) = self.call.take() else { return };
         let (id, oneway) = (incoming.id, incoming.oneway);
         call.0.method = incoming.method as usize;
-        let began = Arc::new(AtomicBool::new(false));
-        let handled = Handled {
-            handler: self.inner.start_outside(incoming),
-            call: None,
-            was_to_expire: call.expires(),
-            may_be_dropped: call.method().is_some_and(|m| m.traits.cancel),
-            deadline: None,
-            polled: Arc::clone(&began),
-        };
-        let chain = start(self.chain, call, Box::new(handled));
-        self.guard = Some(Guard { id, oneway, chain, began, answered: None });
+        let Outside(last) = self.inner.start_outside(incoming);
+        let chain = start(self.chain, call, last);
+        self.guard = Some(Guard { id, oneway, chain, began: false, answered: None });
     }
 
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
@@ -101,8 +93,13 @@ impl Runner for Guarded<'_> {
 
 impl ParkedHandler for Guard {
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
-        let start = with_current(|c| c.replies.len());
-        match self.chain.as_mut().poll(cx) {
+        let start = with_current(|c| {
+            c.began = false;
+            c.replies.len()
+        });
+        let polled = self.chain.as_mut().poll(cx);
+        self.began |= with_current(|c| c.began);
+        match polled {
             Poll::Pending => {
                 self.hold_back(start);
                 return Poll::Pending;
@@ -139,7 +136,7 @@ impl Guard {
     }
 
     fn fail(&self, error: RpcError) {
-        let error = match self.began.load(Ordering::Relaxed) {
+        let error = match self.began {
             true => error.with_certainty(Certainty::MaybeExecuted),
             false => error.with_certainty(Certainty::NotExecuted),
         };
@@ -159,69 +156,78 @@ fn let_out(answered: Answered) {
     });
 }
 
-/// The handler itself, inside of its context as the interceptors left it.
-struct Handled {
-    handler: BoxFuture<'static, ()>,
-    /// Once the interceptors have let it go on.
-    call: Option<CallInfo>,
-    /// Before the interceptors had a look at it.
-    was_to_expire: Option<Instant>,
-    may_be_dropped: bool,
-    /// If they shortened it, and the handler may be dropped.
-    deadline: Option<Pin<Box<Sleep>>>,
-    polled: Arc<AtomicBool>,
+/// The handler of a call, before its interceptors.
+#[doc(hidden)]
+pub struct Outside(Last);
+
+impl Outside {
+    pub(crate) fn new(handler: impl Future<Output = ()> + Send + 'static) -> Outside {
+        Outside(Box::new(Handled { call: None, deadline: None, handler }))
+    }
 }
 
-impl Inmost for Handled {
+pin_project! {
+    /// The handler itself, inside of its context as the interceptors left it.
+    struct Handled<F> {
+        // Once the interceptors have let it go on.
+        call: Option<CallInfo>,
+        // If they shortened it, and the handler may be dropped.
+        deadline: Option<Pin<Box<Sleep>>>,
+        #[pin]
+        handler: F,
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Inmost for Handled<F> {
     fn run(mut self: Box<Self>, call: CallInfo) -> BoxFuture<'static, Result<Ended, RpcError>> {
-        let cut = call.expires().filter(|at| Some(*at) != self.was_to_expire && self.may_be_dropped);
+        let cut = call.cut().filter(|_| call.method().is_some_and(|m| m.traits.cancel));
         self.deadline = cut.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
         self.call = Some(call);
         Box::into_pin(self)
     }
 }
 
-impl Future for Handled {
+impl<F: Future<Output = ()>> Future for Handled<F> {
     type Output = Result<Ended, RpcError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let me = &mut *self;
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let me = self.project();
         if me.deadline.as_mut().is_some_and(|at| at.as_mut().poll(cx).is_ready()) {
             let why = "the deadline that an interceptor set passed in the handler";
             return Poll::Ready(Err(RpcError::new(Code::DeadlineExceeded, why).with_stage(Stage::Handler)));
         }
-        me.polled.store(true, Ordering::Relaxed);
-        let Some(CallInfo(call)) = &mut me.call else { return Poll::Pending };
-        with_current(|c| std::mem::swap(&mut c.context, &mut call.context));
+        let Some(CallInfo(call)) = me.call else { return Poll::Pending };
+        with_current(|c| {
+            c.began = true;
+            std::mem::swap(&mut c.context, &mut call.context);
+        });
         // Its context goes back also if it panics.
-        let polled = catch_unwind(AssertUnwindSafe(|| me.handler.as_mut().poll(cx)));
+        let polled = catch_unwind(AssertUnwindSafe(|| me.handler.poll(cx)));
         with_current(|c| std::mem::swap(&mut c.context, &mut call.context));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(())) => Poll::Ready(Ok(me.ended())),
+            Ok(Poll::Ready(())) => Poll::Ready(Ok(handled(me.call))),
             Err(payload) => std::panic::resume_unwind(payload),
         }
     }
 }
 
-impl Handled {
-    fn ended(&mut self) -> Ended {
-        let (finish, stream) = with_current(|c| (c.finish, matches!(c.aside.as_deref(), Some(Aside::Stream(_)))));
-        if stream {
-            self.watch_stream();
-        }
-        ended(finish)
+/// How the handler ended.
+fn handled(call: &mut Option<CallInfo>) -> Ended {
+    let (finish, stream) = with_current(|c| (c.finish, matches!(c.aside.as_deref(), Some(Aside::Stream(_)))));
+    if stream && let Some(ends) = call.take().and_then(|call| call.0.ends.wanted()) {
+        watch_stream(ends);
     }
+    ended(finish)
+}
 
-    /// Puts those who want to know of the stream's end between it and whoever sends it.
-    fn watch_stream(&mut self) {
-        let Some(ends) = self.call.take().and_then(|call| call.0.ends.wanted()) else { return };
-        with_current(|c| {
-            if let Some(Aside::Stream(outgoing)) = c.aside.take().map(|aside| *aside) {
-                c.aside = Some(Box::new(Aside::Stream(Outgoing(Box::new(Watched { items: outgoing.0, ends: ends.begin() })))));
-            }
-        });
-    }
+/// Puts those who want to know of the stream's end between it and whoever sends it.
+fn watch_stream(ends: Box<Ends>) {
+    with_current(|c| {
+        if let Some(Aside::Stream(outgoing)) = c.aside.take().map(|aside| *aside) {
+            c.aside = Some(Box::new(Aside::Stream(Outgoing(Box::new(Watched { items: outgoing.0, ends: ends.begin() })))));
+        }
+    });
 }
 
 fn ended(finish: Option<Finish>) -> Ended {
