@@ -51,7 +51,7 @@ impl Runtime {
 }
 
 /// Runs of which one is to be undisturbed.
-const RUNS: u32 = 4;
+const RUNS: u32 = 12;
 
 /// Makes `call` with so many in flight and counts what [`COUNTED`] of them cost.
 fn cost<C, F>(runtime: Runtime, inflight: u64, call: C) -> Cost
