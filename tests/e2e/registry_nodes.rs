@@ -86,7 +86,9 @@ fn a_registry_shows_what_it_knows() {
         ls(&[]).check(0, &["SERVICE", "org.example.Payment        1          1"], &[]);
         ls(&["org.example.Payment"]).check(0, &["tcp://10.0.0.1:9000  till  zone=b  [01010101]", "shop  10.0.0.9/4711"], &[]);
         ls(&["org.example.Payment", "--json"]).check(0, &["\"application\":\"shop\"", "\"labels\":{\"zone\":\"b\"}"], &[]);
-        ls(&["org.example.Paymnt"]).check(2, &[], &["did you mean \"org.example.Payment\"?"]);
+        for slip in ["org.example.Paymnt", "Payment"] {
+            ls(&[slip]).check(2, &[], &["did you mean \"org.example.Payment\"?", "farcall ls shows them"]);
+        }
 
         let mut watch = Command::new(cli::binary())
             .args(["watch", "org.example.Payment", "--json", "--registry", &url])
@@ -115,6 +117,18 @@ fn a_registry_that_cannot_be_reached_is_said_so() {
         &["no node of the registry farcall://127.0.0.1:", "calling again cannot run it twice"],
     );
     cli::run(&["ls", "--registry", "farcal://h"]).check(2, &[], &["there is no kind of registry \"farcal\""]);
+}
+
+/// Whoever operates a registry is not who chose the features of the programs that use it.
+#[test]
+fn registries_of_all_kinds_are_looked_at() {
+    let list = "static:tcp://10.0.0.1:9000?zone=b";
+    cli::run(&["ls", "Pay", "--registry", list]).check(0, &["Pay", "tcp://10.0.0.1:9000", "zone=b"], &[]);
+    let dns = "dns://pay.invalid:9000?server=127.0.0.1:1";
+    cli::run(&["ls", "--registry", dns]).check(2, &[], &["name one: farcall ls SERVICE"]);
+    for url in ["zookeeper://127.0.0.1:1?timeout_ms=200", "etcd://127.0.0.1:1?timeout_ms=200"] {
+        cli::run(&["ls", "--registry", url]).check(1, &[], &["127.0.0.1:1", "refused"]);
+    }
 }
 
 /// Who may, turns an instance off; who may not, is told so. `ls` shows what consumers go by.

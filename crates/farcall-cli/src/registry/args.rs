@@ -129,8 +129,8 @@ options:
                   free one, which the first line of the output tells
   --lease TIME    how long entries stay when nothing is heard of their provider: default 15s
   --data DIR      keeps entries and rules there, to serve them at once after a start. Default: it forgets
-  --peers ADDRS   the other nodes of this registry, at most 7, separated by commas: they copy from each other
-                  what only one of them heard. Each node is told of all others
+  --peers ADDRS   the other nodes of this registry, tcp://HOST:PORT, at most 7, separated by commas: they copy
+                  from each other what only one of them heard. Each node is told of all others
   --tokens FILE   who may come: a line per caller with its bearer token, its name and, if it has some, its
                   roles, all separated by blanks. Without it a node listens on this machine only
   --token-file FILE
@@ -162,8 +162,8 @@ options:
 const LS: &str = "\
 farcall ls [SERVICE]
 
-Prints the services that a registry knows, with how many entries and consumers each has; with SERVICE, as NAME, GROUP/NAME:VERSION
-or any part of it, its entries, its consumers and its rules.
+Prints the services that a registry knows, with how many entries and consumers each has; with SERVICE, as NAME, GROUP/NAME,
+NAME:VERSION or GROUP/NAME:VERSION, its entries, its consumers and its rules.
 
 options:
   --registry URL  farcall://HOST:PORT or another registry; default: the environment variable FARCALL_REGISTRY

@@ -18,14 +18,32 @@ use crate::text::plain;
 /// Asks, and writes the answer down.
 pub(crate) async fn run(options: Ls) -> Result<String, Failure> {
     let registry = open(&options.at)?;
-    let mut all = registry.services().await?;
+    let mut all = match registry.services().await {
+        // It knows none by name, and tells of one that is named.
+        Err(e) if e.code() == Code::Unimplemented => match &options.service {
+            Some(_) => Vec::new(),
+            None => return Err(Failure::Usage(format!("{}; name one: farcall ls SERVICE", e.message()))),
+        },
+        all => all?,
+    };
     all.sort();
     let Some(wanted) = options.service else {
         return Ok(if options.json { lines(all.iter().map(summary_json)) } else { summaries(&all) });
     };
     let mut out = String::new();
-    for service in named(&all, &wanted)? {
+    let key = service_key(&wanted);
+    let (found, mut unknown) = match named(&all, &wanted) {
+        Ok(found) => (found, None),
+        // A list may be for every service.
+        Err(unknown) => (vec![&key], Some(unknown)),
+    };
+    for service in found {
         let looked = Looked::at(&*registry, service).await?;
+        if looked.listing.entries.is_empty()
+            && let Some(unknown) = unknown.take()
+        {
+            return Err(unknown);
+        }
         out += &if options.json { lines([looked.json()].into_iter()) } else { looked.text() };
     }
     Ok(out)
@@ -64,9 +82,12 @@ pub(super) fn named<'a>(all: &'a [ServiceSummary], wanted: &str) -> Result<Vec<&
     if !found.is_empty() {
         return Ok(found);
     }
-    let hint = nearest(&key.name, all.iter().map(|s| s.service.name.as_str()));
+    let names = || all.iter().map(|s| s.service.name.as_str());
+    // A Java interface is known by its last word.
+    let last = || names().find(|name| name.rsplit('.').next() == Some(&key.name));
+    let hint = nearest(&key.name, names()).or_else(last);
     let hint = hint.map_or_else(String::new, |name| format!(", did you mean {name:?}?"));
-    Err(Failure::Usage(format!("the registry knows no service {wanted:?}{hint}")))
+    Err(Failure::Usage(format!("the registry knows no service {wanted:?}{hint}; farcall ls shows them")))
 }
 
 /// A service with all that is known of it.
