@@ -1,10 +1,11 @@
 //! `farcall registry`: a node, until the process is asked to end.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::time::Duration;
 
 use farcall::auth::Tokens;
-use farcall::{Credentials, Identity, StopSignals};
+use farcall::{Address, Credentials, Identity, StopSignals};
 use farcall_registry::embedded::{Embedded, RegistryLimits};
 
 use super::args::Node;
@@ -24,6 +25,12 @@ pub(crate) async fn run(options: Node) -> Result<String, Failure> {
     let mut signals = StopSignals::new()?;
     let mut limits = RegistryLimits::default();
     limits.lease = options.lease.unwrap_or(limits.lease);
+    if let Some(open) = options.listen.iter().find(|address| options.tokens.is_none() && !options.anonymous && is_open(address)) {
+        return Err(Failure::Usage(format!(
+            "--listen {open}: other machines reach it, and the node does not ask who calls: give it --tokens FILE, or let everybody in by \
+             --allow-anonymous"
+        )));
+    }
     let mut listen = options.listen.into_iter();
     let mut builder = Embedded::builder().limits(limits);
     let first = listen.next().unwrap_or_default();
@@ -64,21 +71,35 @@ pub(crate) async fn run(options: Node) -> Result<String, Failure> {
     Ok(String::new())
 }
 
+/// Whether other machines reach an address. What does not read is refused when it is listened on.
+fn is_open(address: &str) -> bool {
+    let Ok(Address::Tcp { host, .. }) = address.parse() else { return false };
+    host != "localhost" && !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 fn read(option: &str, path: &str) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::Usage(format!("{option} {path:?}: {e}")))
 }
 
 /// A line per caller: token, name, roles. What is wrong is named by its line, never by its text, which is secret.
 fn tokens(path: &str, text: &str) -> Result<Tokens, Failure> {
-    let mut tokens = Tokens::new();
+    let (mut tokens, mut seen) = (Tokens::new(), HashMap::new());
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#')) {
         let mut words = line.split_whitespace();
         let (Some(token), Some(name)) = (words.next(), words.next()) else {
             return Err(Failure::Usage(format!("--tokens {path:?}, line {}: write TOKEN NAME [ROLE…]", number + 1)));
         };
+        if let Some(earlier) = seen.insert(token, number + 1) {
+            return Err(Failure::Usage(format!("--tokens {path:?}, line {}: it is the token of line {earlier}", number + 1)));
+        }
         tokens = tokens.token(token.to_owned(), words.fold(Identity::new(name), Identity::role));
     }
-    Ok(tokens)
+    match seen.is_empty() {
+        true => {
+            Err(Failure::Usage(format!("--tokens {path:?}: it names nobody, so nobody could come: write TOKEN NAME [ROLE…], a line each")))
+        }
+        false => Ok(tokens),
+    }
 }
 
 #[cfg(test)]
@@ -90,5 +111,23 @@ mod tests {
         assert!(tokens("f", "# who\n\nabc bank\ndef ann ops admin\n").is_ok());
         let e = tokens("f", "abc bank\ns3cret\n").unwrap_err().to_string();
         assert!(e.contains("line 2: write TOKEN NAME") && !e.contains("s3cret"), "{e}");
+        let e = tokens("f", "s3cret bank\ndef ann\ns3cret eve\n").unwrap_err().to_string();
+        assert!(e.contains("line 3: it is the token of line 1") && !e.contains("s3cret"), "{e}");
+        assert!(tokens("f", "# nobody yet\n").unwrap_err().to_string().contains("nobody could come"));
+    }
+
+    #[test]
+    fn which_addresses_other_machines_reach() {
+        for (address, open) in [
+            ("tcp://127.0.0.1:7400", false),
+            ("tcp://localhost:7400", false),
+            ("tcp://[::1]:7400", false),
+            ("unix:/run/x", false),
+            ("tcp://0.0.0.0:7400", true),
+            ("tcp://10.0.0.1:7400", true),
+            ("tcp://node-1:7400", true),
+        ] {
+            assert_eq!(is_open(address), open, "{address}");
+        }
     }
 }
