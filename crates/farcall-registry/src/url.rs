@@ -151,7 +151,7 @@ fn invalid(why: String) -> RpcError {
 fn parse_params(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut params = BTreeMap::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').ok_or_else(|| "a parameter has no value: write name=value".to_owned())?;
+        let (name, value) = pair.split_once('=').ok_or_else(|| format!("the parameter {pair:?} has no value: write {pair}=VALUE"))?;
         if params.insert(decode(name)?, decode(value)?).is_some() {
             return Err(format!("the parameter {name:?} is given twice"));
         }
@@ -216,6 +216,12 @@ pub fn open(url: &RegistryUrl) -> Result<Arc<dyn Registry>, RpcError> {
         "etcd" => Ok(Arc::new(crate::etcd::Etcd::open(url)?)),
         #[cfg(not(feature = "etcd"))]
         "etcd" => Err(without(url)),
+        // An address of a provider, most likely.
+        "tcp" | "tls" | "quic" | "unix" | "mem" => Err(url.refuse(format!(
+            "{} is the address of a server, not a registry: write \"farcall://HOST:PORT\" for a registry there, or \"static:{url}\" for that \
+             server alone",
+            url.scheme
+        ))),
         other => Err(url.refuse(format!("there is no kind of registry {other:?}; there are: {}", KNOWN.join(", ")))),
     }
 }
@@ -270,8 +276,9 @@ mod tests {
         check("farcall://", "a host is missing");
         check("farcall://a:1,,b:2", "a host is missing");
         check("farcall://a%zz@b:1", "two hexadecimal digits");
-        check("farcall://a:1?x", "write name=value");
+        check("farcall://a:1?x", "the parameter \"x\" has no value: write x=VALUE");
         check("farcall://a:1?x=1&x=2", "given twice");
+        check("tcp://a:1", "write \"farcall://HOST:PORT\" for a registry there, or \"static:tcp://a:1\" for that server alone");
         check("consul://a:1", "there is no kind of registry \"consul\"");
         check(&"farcall://a:1,".repeat(9), "the most is 8");
         check(&format!("farcall://{}", "a".repeat(5000)), "the most is 4096");
