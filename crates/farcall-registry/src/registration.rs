@@ -19,7 +19,7 @@ use crate::entry::{Entry, InstanceId, MethodPrints, ServiceKey};
 use crate::guard::{GuardSettings, Keeping, Random, Task};
 use crate::host;
 use crate::named::named;
-use crate::registry::{BoxFuture, Published, Registry};
+use crate::registry::{BoxFuture, Published, Registry, is_refusal};
 use crate::watcher::{Event, Quiet, Watcher};
 
 /// How long `listen` waits for the first acknowledgement unless it is set.
@@ -299,9 +299,7 @@ impl Registration {
 impl Status {
     /// Whether trying again will hardly help.
     fn is_refused(&self) -> bool {
-        use Code::{InvalidArgument, PermissionDenied, Unauthenticated, Unimplemented};
-        let refuses = |e: &RpcError| matches!(e.code(), InvalidArgument | PermissionDenied | Unauthenticated | Unimplemented);
-        !self.held && self.error.as_ref().is_some_and(refuses)
+        !self.held && self.error.as_ref().is_some_and(is_refusal)
     }
 }
 

@@ -159,3 +159,9 @@ pub struct Rule {
     /// Its text.
     pub body: String,
 }
+
+/// Whether a backend said no, so that trying again will hardly help.
+pub(crate) fn is_refusal(e: &RpcError) -> bool {
+    use farcall_core::Code::{InvalidArgument, PermissionDenied, Unauthenticated, Unimplemented};
+    matches!(e.code(), InvalidArgument | PermissionDenied | Unauthenticated | Unimplemented)
+}

@@ -439,3 +439,21 @@ fn what_is_too_much_is_refused_by_name() {
         registry.publish(entry("c", 1)).await.unwrap();
     });
 }
+
+/// Whoever the node does not let in learns why, and need not wait until it might have been let in.
+#[test]
+fn a_session_that_is_refused_is_a_refusal_of_what_was_to_be_registered() {
+    run(async {
+        use farcall_rpc::{Identity, auth::Tokens};
+        let tokens = Tokens::new().token("bank-token", Identity::new("bank"));
+        let node = Embedded::builder().limits(quick()).authenticate(tokens).listen("tcp://127.0.0.1:0").await.unwrap();
+        let wrong = Nodes::builder([node.address().to_string()]).credentials(Credentials::bearer("wrong")).build().unwrap();
+        for registry in [wrong, nodes(&[&node])] {
+            for n in 0..3 {
+                let refused = tokio::time::timeout(Duration::from_secs(2), registry.publish(entry("pay", n))).await;
+                let e = refused.expect("it takes no longer than the pause between two sessions").err().unwrap();
+                assert_eq!((e.code(), e.certainty()), (Code::Unauthenticated, farcall_core::Certainty::NotSent), "{e}");
+            }
+        }
+    });
+}

@@ -196,7 +196,8 @@ impl Agent<'_> {
             Notice::Opened(opened) => opened,
             other => return Err(RpcError::new(Code::DataLoss, format!("a registry node's session begins with {other:?}")).into()),
         };
-        let wanted = self.shared.wanted();
+        let mut wanted = self.shared.wanted();
+        wanted.session_open(self.at);
         let mut missing = opened.missing.iter().peekable();
         for (place, (slot, own)) in own.iter().enumerate() {
             match missing.peek() {

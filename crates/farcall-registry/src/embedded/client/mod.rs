@@ -27,8 +27,8 @@ use crate::url::RegistryUrl;
 pub(super) const MOST_NODES: usize = 8;
 /// For one call to one node, connecting included.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// For an entry to be acknowledged by some node.
-const PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
+/// For an entry to be acknowledged by some node: shorter than a guard waits for a call, which would not know why.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Nodes of our own registry as a backend.
 ///

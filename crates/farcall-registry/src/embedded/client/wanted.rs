@@ -1,6 +1,6 @@
 //! What this process wants the nodes to hold, and how far that is so.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::{Handle, PATIENCE, PUBLISH_PATIENCE, Shared, slot};
 use crate::embedded::api::Own;
 use crate::embedded::packed::Stored;
 use crate::entry::{Entry, EntryKey, InstanceId, ServiceKey};
-use crate::registry::{BoxFuture, Published};
+use crate::registry::{BoxFuture, Published, is_refusal};
 
 /// How long an entry that is no longer wanted is remembered, for nodes that are not there just now and for one that publishes it again.
 const REMEMBERED: Duration = Duration::from_secs(15);
@@ -28,6 +28,8 @@ pub(super) type Slot = (ServiceKey, InstanceId);
 pub(super) struct Wanted {
     slots: HashMap<Slot, Want>,
     serial: u64,
+    /// Of each node that has no session why its last one ended, or was not opened.
+    away: BTreeMap<usize, RpcError>,
 }
 
 struct Want {
@@ -57,6 +59,8 @@ pub(super) struct Status {
     held: u8,
     /// A bit for each node that refused it.
     refused: u8,
+    /// A bit for each node that refused the session.
+    shut: u8,
     /// The last refusal, or the last failure to reach a node.
     error: Option<RpcError>,
     /// It was lost, once.
@@ -110,7 +114,7 @@ impl Wanted {
     fn add(&mut self, entry: Arc<Entry>, hash: u64) -> (u64, watch::Receiver<Status>) {
         self.serial += 1;
         let slot = slot(&entry.key());
-        let mut status = Status::default();
+        let mut status = Status { error: self.away.values().next().cloned(), ..Status::default() };
         if let Some(before) = self.slots.remove(&slot) {
             if before.hash == hash && !matches!(before.stage, Stage::Withdrawn(_)) {
                 status.held = before.status.borrow().held;
@@ -167,11 +171,23 @@ impl Wanted {
         });
     }
 
-    /// A node's session ended: another may take what this one refused.
-    pub(super) fn session_over(&self, node: usize, why: &RpcError) {
+    /// A node opened a session.
+    pub(super) fn session_open(&mut self, node: usize) {
+        self.away.remove(&node);
+        for want in self.slots.values() {
+            want.status.send_modify(|status| status.shut &= !bit(node));
+        }
+    }
+
+    /// A node's session ended, or was not opened: another may take what this one refused.
+    pub(super) fn session_over(&mut self, node: usize, why: &RpcError) {
+        self.away.insert(node, why.clone());
         for (slot, want) in &self.slots {
             self.dropped(node, slot, why, false);
-            want.status.send_modify(|status| status.refused &= !bit(node));
+            want.status.send_modify(|status| {
+                status.refused &= !bit(node);
+                status.shut = if is_refusal(why) { status.shut | bit(node) } else { status.shut & !bit(node) };
+            });
         }
     }
 }
@@ -194,7 +210,7 @@ pub(super) async fn publish(handle: Arc<Handle>, entry: Arc<Entry>) -> Result<He
     let mut held = Held { handle, key, serial, status, withdrawn: false };
     agent::wake_all(&shared);
     let all = (0..shared.nodes.len()).fold(0, |all, node| all | bit(node));
-    let settled = held.status.wait_for(|status| status.held != 0 || status.refused == all || status.lost.is_some());
+    let settled = held.status.wait_for(|status| status.held != 0 || status.refused | status.shut == all || status.lost.is_some());
     let in_time = tokio::time::timeout(PUBLISH_PATIENCE, settled).await.is_ok_and(|seen| seen.is_ok());
     let status = held.status.borrow().clone();
     match (status.held, in_time) {
