@@ -376,3 +376,49 @@ fn an_instance_that_does_not_understand_is_avoided_and_said_so() {
         assert_eq!(till.paid.load(Ordering::SeqCst), 5);
     });
 }
+
+mod half {
+    //! The same service of which `pay` became something else.
+    use farcall::prelude::*;
+
+    #[farcall::service]
+    pub(crate) trait Payment {
+        async fn pay(&self, order: bool) -> Reply<String>;
+        async fn sure(&self, ms: u64) -> Reply<u64>;
+    }
+
+    pub(crate) struct Half;
+
+    impl Payment for Half {
+        async fn pay(&self, _: bool) -> Reply<String> {
+            Ok("odd".into())
+        }
+
+        async fn sure(&self, _: u64) -> Reply<u64> {
+            Ok(77)
+        }
+    }
+}
+
+/// An instance that understands some calls is better than none, and is left as soon as there is one that understands all.
+#[test]
+fn an_instance_that_understands_in_part_is_left_for_one_that_understands_all() {
+    run(async {
+        let registry = Memory::new();
+        let half = Server::builder().serve(half::PaymentServer::new(half::Half)).register(Registration::at(&registry).weight(1_000_000));
+        let _half = half.listen("tcp://127.0.0.1:0").await.unwrap();
+        let client = find(&registry).await.unwrap();
+        assert_eq!(client.sure(0).await.unwrap(), 77);
+        assert_eq!(client.pay(order(1, 1)).await.unwrap_err().rpc().unwrap().code(), Code::FailedPrecondition);
+        let (till, whole) = provide(&registry, "tcp://127.0.0.1:0").await;
+        let address = whole.address().to_string();
+        until("the client leaves", || client.channel().peer().is_none_or(|peer| peer.address == address)).await;
+        client.pay(order(2, 1)).await.unwrap();
+        assert_eq!(till.paid.load(Ordering::SeqCst), 1);
+        // Back to it, as there is nobody else.
+        drop(whole);
+        while client.sure(0).await.ok() != Some(77) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}

@@ -134,6 +134,13 @@ impl Shared {
         self.look(true).0
     }
 
+    /// Whether an instance that is not doubted understands all calls.
+    fn has_whole(&self) -> bool {
+        let instances = self.directory.instances();
+        let mut sure = instances.iter().filter(|i| !i.suspect && i.entry.is_callable() && order::is_reachable(&i.entry, &self.place));
+        sure.any(|i| matches!(self.fits.fit(&i.entry), (Fit::Same | Fit::Fits, false)))
+    }
+
     /// The endpoints, the best first, `all` those included of which is not known whether they fit though it will be soon; and whether
     /// there are such.
     fn look(&self, all: bool) -> (Result<Vec<Endpoint>, RpcError>, bool) {
@@ -210,7 +217,15 @@ impl Resolver for Discovered {
         let Some((instance, _)) = order::instance_of(endpoint) else { return true };
         let instances = self.0.directory.instances();
         let found = instances.iter().find(|i| i.entry.instance == instance);
-        found.is_some_and(|i| i.entry.is_callable() && !matches!(self.0.fits.fit(&i.entry).0, Fit::Not(_)))
+        found.is_some_and(|i| {
+            i.entry.is_callable()
+                && match self.0.fits.fit(&i.entry).0 {
+                    Fit::Same | Fit::Fits => true,
+                    // Better than nothing, until there is one that understands the rest.
+                    Fit::Partly(_) => !self.0.has_whole(),
+                    Fit::Not(_) => false,
+                }
+        })
     }
 
     fn on_change(&self, again: Box<dyn Fn() -> bool + Send + Sync>) {
