@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     Down,
     /// Nothing is answered.
     Hang,
+    /// Nothing is answered before it is told to fail otherwise, or not at all.
+    Wait,
     /// Refuses by name.
     Refuse,
     /// It has lost all and says that this is all there is.
@@ -74,6 +76,9 @@ impl Faulty {
     }
 
     async fn pass(&self) -> Result<(), RpcError> {
+        if self.is(Fault::Wait) {
+            let _ = self.fault.subscribe().wait_for(|fault| *fault != Fault::Wait as u8).await;
+        }
         if self.is(Fault::Hang) {
             std::future::pending::<()>().await;
         }

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use farcall::prelude::*;
-use farcall::registry::{BoxFuture, Memory, Registration};
+use farcall::registry::{BoxFuture, GuardSettings, Memory, Registration};
 use farcall::{Address, Announce, ServiceDescriptor};
 use farcall_tests::{PayError, PaymentClient, Receipt, Till, order};
 use tokio::sync::Notify;
 
 use crate::faulty::{Fault, Faulty};
-use crate::support::{find, payment, provide, provide_as, quick, run, serving, until};
+use crate::support::{TempDir, find, payment, provide, provide_as, quick, run, serving, until};
 
 #[test]
 fn a_client_finds_a_server_by_the_name_of_its_service() {
@@ -324,7 +324,7 @@ fn a_client_prefers_its_zone() {
 fn on_one_host_the_local_path_is_taken_if_it_works() {
     run(async {
         let registry = Memory::new();
-        let folder = crate::support::TempDir::new("local");
+        let folder = TempDir::new("local");
         let socket = folder.0.join("till.sock");
         let till = std::sync::Arc::default();
         let building = serving(&till).register(&registry).also(format!("unix:{}", socket.display()));
@@ -420,5 +420,32 @@ fn an_instance_that_understands_in_part_is_left_for_one_that_understands_all() {
         while client.sure(0).await.ok() != Some(77) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    });
+}
+
+/// Everybody in the cache file has gone while the program was away, and the registry takes its time to say who is there.
+#[test]
+fn a_program_starts_with_a_cache_file_older_than_everybody_in_it() {
+    run(async {
+        let folder = TempDir::new("older");
+        let registry = Faulty::new();
+        let (at, path) = (registry.clone(), folder.0.clone());
+        let cached =
+            move || PaymentClient::discover(at.open()).guard(GuardSettings { call: Duration::from_secs(5), ..quick() }).cache_in(&path);
+        let (_, gone) = provide(registry.open(), "tcp://127.0.0.1:0").await;
+        let (client, directory) = cached().with_directory().await.unwrap();
+        client.pay(order(1, 1)).await.unwrap();
+        // What is kept in the file is on its way there when the list is shown.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop((client, directory));
+        drop(gone);
+        let (till, _server) = provide(registry.open(), "tcp://127.0.0.1:0").await;
+        registry.set(Fault::Wait);
+        let starting = tokio::spawn(async move { cached().await });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!starting.is_finished(), "it has nobody yet");
+        registry.set(Fault::None);
+        starting.await.unwrap().unwrap().pay(order(2, 1)).await.unwrap();
+        assert_eq!(till.paid.load(Ordering::SeqCst), 1);
     });
 }

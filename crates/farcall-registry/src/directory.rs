@@ -66,6 +66,8 @@ pub struct Seen {
     pub known: bool,
     /// A backend has told something, or all have failed, or the cache file had something.
     pub tried: bool,
+    /// A backend has told something, or all have failed: what is known is not the cache file's word alone, or will not be more soon.
+    pub answered: bool,
 }
 
 impl Drop for Shared {
@@ -93,7 +95,7 @@ impl Directory {
             list.restore(entries, &tombstones, Duration::ZERO);
         }
         let instances: Arc<[Instance]> = list.instances().cloned().collect();
-        let seen = watch::Sender::new(Seen { version: 0, known: false, tried: !instances.is_empty() });
+        let seen = watch::Sender::new(Seen { tried: !instances.is_empty(), ..Seen::default() });
         let state = Mutex::new(State { instances, errors: vec![None; sources] });
         let (begin, begun) = tokio::sync::oneshot::channel();
         let task = farcall_rpc::runtime_handle().spawn(async move {
@@ -131,6 +133,11 @@ impl Directory {
         self.0.seen.subscribe()
     }
 
+    /// Whether no backend answers now.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.0.state().errors.iter().all(Option::is_some)
+    }
+
     /// The last error of each backend that does not answer now.
     pub fn errors(&self) -> Vec<RpcError> {
         self.0.state().errors.iter().flatten().cloned().collect()
@@ -150,7 +157,11 @@ impl Directory {
     /// The error of a list that is not known.
     pub fn unknown(&self) -> RpcError {
         let errors: Vec<String> = self.errors().iter().map(|e| e.message().to_owned()).collect();
-        let why = if errors.is_empty() { "no answer yet".to_owned() } else { errors.join("; ") };
+        let why = match errors.is_empty() {
+            true if self.seen().answered => "none is registered so far, and the registry does not see all yet".to_owned(),
+            true => "no answer yet".to_owned(),
+            false => errors.join("; "),
+        };
         let code = self.errors().first().map_or(Code::Unavailable, RpcError::code);
         let why = format!("{}: which providers there are is not known, and there is no cached list: {why}", self.named());
         RpcError::not_sent(code, why).with_stage(Stage::Resolve)
@@ -345,8 +356,8 @@ impl Looking {
     /// Shows what has changed to those who look, and keeps it in the cache file.
     fn show(&mut self) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let tried = self.list.is_heard() || self.errors.iter().all(Option::is_some);
-        let mut seen = Seen { version: self.list.version(), known: self.list.is_known(), tried };
+        let answered = self.list.is_heard() || self.errors.iter().all(Option::is_some);
+        let mut seen = Seen { version: self.list.version(), known: self.list.is_known(), tried: answered, answered };
         let same = self.shown.is_some_and(|shown| shown.version == seen.version);
         {
             let mut state = shared.state();

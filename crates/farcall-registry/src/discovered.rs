@@ -17,6 +17,8 @@ use crate::watcher::{Event, Watcher};
 
 /// How long a connection attempt waits to hear whether instances with another method table fit, if there is no other.
 const JUDGING: Duration = Duration::from_secs(3);
+/// How long an attempt waits for the registries if it knows no more than the cache file: it is tried first where they take longer.
+const HEARING: Duration = Duration::from_millis(100);
 /// The most instances that an error names.
 const MOST_NAMED: usize = 8;
 
@@ -123,6 +125,8 @@ impl Shared {
 
     async fn resolve(self: Arc<Shared>) -> Result<Vec<Endpoint>, RpcError> {
         self.directory.first(self.wait).await?;
+        let mut seen = self.directory.watch();
+        let _ = tokio::time::timeout(HEARING, seen.wait_for(|seen| seen.answered)).await;
         let mut judged = self.judged.subscribe();
         let (found, open) = self.look(false);
         if found.is_ok() || !open {
@@ -132,6 +136,20 @@ impl Shared {
         let known = async { while self.look(false).1 && judged.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(JUDGING, known).await;
         self.look(true).0
+    }
+
+    /// What the registries know beyond what was tried. They are waited for as long as they have not told all there is: a cache file may
+    /// be older than everybody in it.
+    async fn others(self: Arc<Shared>, tried: &[Endpoint]) -> Vec<Endpoint> {
+        let others = || {
+            let mut found = self.look(true).0.unwrap_or_default();
+            found.retain(|endpoint| !tried.contains(endpoint));
+            found
+        };
+        let mut seen = self.directory.watch();
+        let done = seen.wait_for(|seen| seen.known || self.directory.is_unheard() || !others().is_empty());
+        let _ = tokio::time::timeout(self.wait, done).await;
+        others()
     }
 
     /// Whether an instance that is not doubted understands all calls.
@@ -195,6 +213,10 @@ impl Shared {
 impl Resolver for Discovered {
     fn resolve(&self) -> BoxFuture<'_, Result<Vec<Endpoint>, RpcError>> {
         Box::pin(Arc::clone(&self.0).resolve())
+    }
+
+    fn others<'a>(&'a self, tried: &'a [Endpoint]) -> BoxFuture<'a, Vec<Endpoint>> {
+        Box::pin(Arc::clone(&self.0).others(tried))
     }
 
     fn describe(&self) -> String {

@@ -11,6 +11,13 @@ pub trait Resolver: Send + Sync + 'static {
     /// unknown: that is an error.
     fn resolve(&self) -> BoxFuture<'_, Result<Vec<Endpoint>, RpcError>>;
 
+    /// Others than those, all of which were tried in vain: asked once per attempt. Where the list may have been old there may be some
+    /// soon, which are worth waiting for. Default: none.
+    fn others<'a>(&'a self, tried: &'a [Endpoint]) -> BoxFuture<'a, Vec<Endpoint>> {
+        let _ = tried;
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
     /// What it resolves, for errors: `tcp://127.0.0.1:7400`.
     fn describe(&self) -> String;
 

@@ -346,10 +346,33 @@ impl Channel {
             }
         };
         let credentials = self.credentials().await?;
+        let last = match self.first_of(&endpoints, resolver, credentials.as_ref()).await {
+            Ok(connected) => return Ok(connected),
+            Err(last) => last,
+        };
+        let others = tokio::time::timeout(limits.handshake, resolver.others(&endpoints)).await.unwrap_or_default();
+        let last = match self.first_of(&others, resolver, credentials.as_ref()).await {
+            Ok(connected) => return Ok(connected),
+            Err(later) => later.or(last),
+        };
+        let none =
+            || RpcError::not_sent(Code::Unavailable, format!("{}: no provider is known", resolver.describe())).with_stage(Stage::Resolve);
+        // Whatever the peer said, no call was sent.
+        Err(last.unwrap_or_else(none).with_certainty(farcall_core::Certainty::NotSent))
+    }
+
+    /// A connection to the first of them that can be reached, or why the last one cannot.
+    async fn first_of(
+        &self,
+        endpoints: &[Endpoint],
+        resolver: &Arc<dyn Resolver>,
+        credentials: Option<&Credentials>,
+    ) -> Result<(Arc<Connection>, Arc<Endpoint>), Option<RpcError>> {
+        let limits = &self.0.config.limits;
         let mut last = None;
         for (n, endpoint) in endpoints.iter().enumerate() {
             let time = if n + 1 < endpoints.len() { limits.handshake / NOT_THE_LAST } else { limits.handshake };
-            match self.connect_to(endpoint, resolver, credentials.clone(), time).await {
+            match self.connect_to(endpoint, resolver, credentials.cloned(), time).await {
                 Ok(connection) => return Ok((connection, Arc::new(endpoint.clone()))),
                 Err(e) => {
                     resolver.tell(endpoint, Fate::Failed(&e));
@@ -357,10 +380,7 @@ impl Channel {
                 }
             }
         }
-        let none =
-            || RpcError::not_sent(Code::Unavailable, format!("{}: no provider is known", resolver.describe())).with_stage(Stage::Resolve);
-        // Whatever the peer said, no call was sent.
-        Err(last.unwrap_or_else(none).with_certainty(farcall_core::Certainty::NotSent))
+        Err(last)
     }
 
     /// What is shown to the next server, as fresh as its source gives it.
