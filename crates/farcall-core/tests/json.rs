@@ -84,6 +84,20 @@ fn what_is_no_integer_is_refused() {
     assert!(decode::<f64>(b"\"1\"").is_err());
 }
 
+#[test]
+fn numbers_that_are_not_finite_are_strings() {
+    check(f64::INFINITY, "\"Infinity\"");
+    check(Some(f32::NEG_INFINITY), "\"-Infinity\"");
+    check(vec![f64::MAX, -0.5, 3.0], "[1.7976931348623157e+308,-0.5,3.0]");
+    assert_eq!(encode(&f32::NAN), "\"NaN\"");
+    assert!(decode::<f32>(b"\"NaN\"").unwrap().is_nan());
+    reads("3", 3f64);
+    for text in ["null", "\"1\"", "\"inf\"", "\"nan\"", "\"infinity\"", "\"+Infinity\"", "1e999", "true", "[1]"] {
+        refused::<f64>(text, &format!("JSON: invalid value: {text}, expected f64"));
+    }
+    refused::<f32>("1e39", "JSON: invalid value: 1e39, expected f32");
+}
+
 #[farcall_core::data(crate = farcall_core)]
 #[derive(Debug, PartialEq)]
 struct Order {
@@ -179,11 +193,66 @@ fn deep_nesting_is_refused_on_a_small_stack() {
         Add { left: Option<Box<Expr>> },
     }
     let test = || {
-        assert!(decode::<Tree>(&vec![b'['; 1 << 20]).is_err());
+        assert!(decode::<Tree>(&vec![b'['; 1 << 20]).unwrap_err().to_string().ends_with(": the value nests deeper than 128"));
         assert!(decode::<Expr>("{\"Neg\":".repeat(1 << 18).as_bytes()).is_err());
         assert!(decode::<Expr>("{\"Add\":{\"left\":".repeat(1 << 18).as_bytes()).is_err());
     };
     std::thread::Builder::new().stack_size(2 << 20).spawn(test).unwrap().join().unwrap();
+}
+
+/// Whoever writes learns of it before anything is sent, and on whatever stack: a value is what a program says it is.
+#[test]
+fn what_nests_too_deep_is_not_written() {
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct List {
+        next: Option<Box<List>>,
+    }
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Wrapped(Option<Box<Wrapped>>);
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    enum Tree {
+        Many(Vec<Tree>),
+        One { tree: Box<Tree> },
+    }
+    let list = |depth| (0..depth).fold(List { next: None }, |next, _| List { next: Some(next.into()) });
+    let wrapped = |depth| (0..depth).fold(Wrapped(None), |next, _| Wrapped(Some(next.into())));
+    let tree = |depth| (0..depth).fold(Tree::Many(vec![]), |tree, _| Tree::One { tree: tree.into() });
+    fn round<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
+        assert_eq!(decode::<T>(encode(&value).as_bytes()).unwrap(), value);
+    }
+    fn too_deep<T: Serialize>(value: T) {
+        let written = encode_into(&value, &mut Vec::new());
+        // Dropping it would need a stack, too.
+        std::mem::forget(value);
+        let error = written.unwrap_err().to_string();
+        assert!(error.ends_with(": the value nests deeper than 128"), "{error}");
+    }
+    let test = move || {
+        round(list(126));
+        too_deep(list(127));
+        too_deep(list(100_000));
+        round(tree(62));
+        too_deep(tree(63));
+        too_deep(wrapped(100_000));
+        // Text without an end to what is in it.
+        refused::<Wrapped>("7", "JSON: the value nests deeper than 128");
+    };
+    std::thread::Builder::new().stack_size(2 << 20).spawn(test).unwrap().join().unwrap();
+}
+
+#[test]
+fn what_cannot_be_written_says_where() {
+    #[derive(serde::Serialize)]
+    struct Outer {
+        lines: Vec<Inner>,
+    }
+    #[derive(serde::Serialize)]
+    enum Inner {
+        Keys { by_pair: BTreeMap<(u8, u8), u8> },
+    }
+    let inner = || Inner::Keys { by_pair: [((1, 2), 3)].into() };
+    let error = encode_into(&Outer { lines: vec![inner()] }, &mut Vec::new()).unwrap_err();
+    assert_eq!(error.to_string(), "lines[0]::Keys.by_pair[0]: key must be a string");
 }
 
 #[test]

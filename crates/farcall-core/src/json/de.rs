@@ -4,7 +4,7 @@
 //! way up an error leaves the steps of its path behind.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,26 +12,23 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json_error;
+use super::{MAX_WRAPPED, json_error, not_finite, too_deep};
 use crate::codec::{CodecError, Step};
 
 /// Characters of a value that an error shows.
 const SHOWN: usize = 40;
 
 pub(super) fn decode<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, CodecError> {
-    let path = Path::default();
+    let path = Path { wrapped: Cell::new(MAX_WRAPPED), steps: RefCell::default() };
     let mut inner = serde_json::Deserializer::from_slice(text);
     let read = T::deserialize(Reader { inner: &mut inner, path: &path });
-    let value = read.map_err(|error| match path.steps.take() {
-        steps if steps.is_empty() => json_error(&error),
-        steps => steps.into_iter().fold(CodecError::new(error.to_string()), CodecError::at),
-    })?;
-    inner.end().map(|()| value).map_err(|error| json_error(&error))
+    let value = read.map_err(|error| json_error(&error, path.steps.take()))?;
+    inner.end().map(|()| value).map_err(|error| json_error(&error, Vec::new()))
 }
 
-/// The steps to an error, innermost first.
-#[derive(Default)]
+/// The steps to an error, innermost first, and how many more `Option`s and newtypes may be around what is read.
 struct Path {
+    wrapped: Cell<u32>,
     steps: RefCell<Vec<Step>>,
 }
 
@@ -39,6 +36,15 @@ impl Path {
     #[cold]
     fn leave(&self, step: Step) {
         self.steps.borrow_mut().push(step);
+    }
+
+    /// Reads what an `Option` or a newtype holds. It is the same text, which a type may ask for again and again.
+    fn unwrap<T, E: de::Error>(&self, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let Some(left) = self.wrapped.get().checked_sub(1) else { return Err(E::custom(too_deep())) };
+        self.wrapped.set(left);
+        let value = read()?;
+        self.wrapped.set(left + 1);
+        Ok(value)
     }
 }
 
@@ -57,9 +63,9 @@ macro_rules! watched {
 }
 
 macro_rules! wide {
-    ($($method:ident, $visit:ident($number:ty);)*) => {$(
+    ($($method:ident, $visit:ident: $read:expr;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-            match number::<$number>(<&RawValue>::deserialize(self.inner)?.get()) {
+            match $read(<&RawValue>::deserialize(self.inner)?.get()) {
                 Ok(number) => visitor.$visit(number),
                 Err(found) => Err(de::Error::invalid_value(Unexpected::Other(&found), &visitor)),
             }
@@ -75,6 +81,15 @@ fn number<N: FromStr>(text: &str) -> Result<N, String> {
     inside.parse().ok().filter(|_| plain).ok_or_else(|| text.chars().take(SHOWN).collect())
 }
 
+/// A number that is finite, or a string that says which one it is that is not.
+fn float<N: FromStr + Copy + Into<f64>>(text: &str) -> Result<N, String> {
+    let word = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    // Rust reads more words than these; and what JSON has no digit for, such as `null`, is no number either.
+    let plain = word.is_some() || text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    let number: Option<N> = word.unwrap_or(text).parse().ok();
+    number.filter(|number| plain && not_finite((*number).into()) == word).ok_or_else(|| text.chars().take(SHOWN).collect())
+}
+
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
     type Error = D::Error;
 
@@ -87,8 +102,6 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         deserialize_u8();
         deserialize_u16();
         deserialize_u32();
-        deserialize_f32();
-        deserialize_f64();
         deserialize_char();
         deserialize_str();
         deserialize_string();
@@ -109,10 +122,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
     }
 
     wide! {
-        deserialize_u64, visit_u64(u64);
-        deserialize_i64, visit_i64(i64);
-        deserialize_u128, visit_u128(u128);
-        deserialize_i128, visit_i128(i128);
+        deserialize_u64, visit_u64: number::<u64>;
+        deserialize_i64, visit_i64: number::<i64>;
+        deserialize_u128, visit_u128: number::<u128>;
+        deserialize_i128, visit_i128: number::<i128>;
+        deserialize_f32, visit_f32: float::<f32>;
+        deserialize_f64, visit_f64: float::<f64>;
     }
 
     fn is_human_readable(&self) -> bool {
@@ -143,6 +158,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watch<'_, V> {
         visit_i128(i128);
         visit_u64(u64);
         visit_u128(u128);
+        visit_f32(f32);
         visit_f64(f64);
         visit_str(&str);
         visit_borrowed_str(&'de str);
@@ -165,11 +181,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watch<'_, V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.visitor.visit_some(Reader { inner, path: self.path })
+        self.path.unwrap(|| self.visitor.visit_some(Reader { inner, path: self.path }))
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.visitor.visit_newtype_struct(Reader { inner, path: self.path })
+        self.path.unwrap(|| self.visitor.visit_newtype_struct(Reader { inner, path: self.path }))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
