@@ -82,10 +82,11 @@ fn json_schema_says_what_the_json_codec_does() {
     assert_eq!(schema["methods"]["sell"]["result"], json!({"type": "array", "items": {"$ref": "#/$defs/State"}}));
     assert_eq!(schema["methods"]["rest"], json!({"arguments": {"type": "null"}, "result": {"type": "null"}}));
     let order = &schema["$defs"]["Order"]["properties"];
-    assert_eq!(order["z_first"], json!({"type": ["integer", "string"], "pattern": "^[0-9]+$"}));
+    assert_eq!(order["z_first"], json!({"type": ["integer", "string"], "pattern": "^[0-9]+$", "minimum": 0}));
     assert_eq!(order["a_second"], json!({"type": "string", "contentEncoding": "base64"}));
     assert_eq!(order["lines"], json!({"$ref": "#/$defs/Page.Line."}));
-    assert_eq!(order["grid"], json!({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}));
+    let float = json!({"type": ["number", "string"], "pattern": "^(NaN|-?Infinity)$"});
+    assert_eq!(order["grid"], json!({"type": "array", "items": float, "minItems": 2, "maxItems": 2}));
     let pair = json!({"type": "array", "prefixItems": [{"type": "boolean"}, {"type": "null"}], "items": false, "minItems": 2});
     assert_eq!(order["pair"], pair);
     assert_eq!(order["attributes"]["additionalProperties"], json!({"type": "integer", "minimum": -128, "maximum": 127}));

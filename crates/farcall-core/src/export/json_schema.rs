@@ -163,8 +163,13 @@ fn integer(least: i128, most: i128) -> Json {
 }
 
 /// A number that browsers may not hold: beyond 2^53 it is a string, and either form is read.
-fn wide_integer(pattern: &str) -> Json {
-    with([("type", Json::List(vec![text("integer"), text("string")])), ("pattern", text(pattern))])
+fn integer_or_string() -> Json {
+    Json::List(vec![text("integer"), text("string")])
+}
+
+/// A number; those that are not finite are strings.
+fn float() -> Json {
+    with([("type", Json::List(vec![text("number"), text("string")])), ("pattern", text("^(NaN|-?Infinity)$"))])
 }
 
 /// The name of each definition, used once.
@@ -193,9 +198,9 @@ impl NamedSchemas {
             Ty::I8 => integer(i8::MIN.into(), i8::MAX.into()),
             Ty::I16 => integer(i16::MIN.into(), i16::MAX.into()),
             Ty::I32 => integer(i32::MIN.into(), i32::MAX.into()),
-            Ty::U64 | Ty::U128 => wide_integer("^[0-9]+$"),
-            Ty::I64 | Ty::I128 => wide_integer("^-?[0-9]+$"),
-            Ty::F32 | Ty::F64 => of_type("number"),
+            Ty::U64 | Ty::U128 => with([("type", integer_or_string()), ("minimum", Json::Whole(0)), ("pattern", text("^[0-9]+$"))]),
+            Ty::I64 | Ty::I128 => with([("type", integer_or_string()), ("pattern", text("^-?[0-9]+$"))]),
+            Ty::F32 | Ty::F64 => float(),
             Ty::Char => with([("type", text("string")), ("minLength", Json::Count(1)), ("maxLength", Json::Count(1))]),
             Ty::Str => of_type("string"),
             Ty::Bytes => with([("type", text("string")), ("contentEncoding", text("base64"))]),
