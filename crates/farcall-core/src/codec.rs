@@ -302,6 +302,8 @@ pub struct CodecError(Box<Details>);
 struct Details {
     /// Innermost step first: it grows while the error travels up.
     path: Vec<Step>,
+    /// There were more steps.
+    is_cut: bool,
     message: String,
 }
 
@@ -320,7 +322,7 @@ impl CodecError {
     #[cold]
     #[inline(never)]
     pub fn new(message: impl Into<String>) -> CodecError {
-        CodecError(Box::new(Details { path: Vec::new(), message: message.into() }))
+        CodecError(Box::new(Details { path: Vec::new(), is_cut: false, message: message.into() }))
     }
 
     /// Says that it happened inside this field.
@@ -358,15 +360,17 @@ impl CodecError {
     }
 
     pub(crate) fn at(mut self, step: Step) -> CodecError {
-        if self.0.path.len() < MAX_PATH {
-            self.0.path.push(step);
+        match self.0.path.len() < MAX_PATH {
+            true => self.0.path.push(step),
+            false => self.0.is_cut = true,
         }
         self
     }
 
-    /// Where it happened, such as `items[3].qty`; empty if that is unknown or the value as a whole.
+    /// Where it happened, such as `items[3].qty`; empty if that is unknown or the value as a whole. Of a long path the end,
+    /// behind `…`.
     pub fn path(&self) -> String {
-        let mut text = String::new();
+        let mut text = String::from(if self.0.is_cut { "…" } else { "" });
         for step in self.0.path.iter().rev() {
             match step {
                 Step::Field(_, name) if text.is_empty() => text.push_str(name),
@@ -428,6 +432,8 @@ mod tests {
         check_path(error, "items[3].qty: bad");
         let error = CodecError::new("bad").at_field("to").at_variant("Sent").at_field("status");
         check_path(error, "status::Sent.to: bad");
+        let error = (0..100).fold(CodecError::new("bad"), |error, _| error.at_field("next"));
+        check_path(error, &format!("…{}: bad", ".next".repeat(MAX_PATH)));
         assert_eq!(size_of::<Result<(), CodecError>>(), size_of::<usize>());
     }
 
