@@ -82,6 +82,11 @@ pub fn schema_of<T: Schema + Serialize + DeserializeOwned>(samples: &[T]) -> Res
         return Err(found.into_disagreements());
     }
     for sample in samples {
+        // The walk takes as much stack as the sample is deep.
+        if let Some(error) = compact::encode(sample).err().filter(|error| error.message() == compact::too_deep()) {
+            found.add(&error.path(), error.message().to_owned());
+            continue;
+        }
         for text in [false, true] {
             let place = Place { ty: &schema.root, path: Path::default(), pointer: Some(Vec::new()) };
             let written = sample.serialize(Walk { defs: &schema.defs, found: &found, text, place });

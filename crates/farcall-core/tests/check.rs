@@ -358,3 +358,15 @@ fn a_bad_schema_is_said_to_be_one() {
     says!(Nowhere, _builder, Ty::Ref(7));
     differs(Nowhere, &["bad schema: definition 7 is not there"]);
 }
+
+/// Whatever the stack: the sample is what a test says it is.
+#[test]
+fn a_sample_that_nests_too_deep_is_said_to() {
+    data! { struct List { next: Option<Box<List>> } }
+    let list = (0..100_000).fold(List { next: None }, |next, _| List { next: Some(next.into()) });
+    let found = schema_of(std::slice::from_ref(&list));
+    // Dropping it would need a stack, too.
+    std::mem::forget(list);
+    let found = found.unwrap_err().to_string();
+    assert!(found.ends_with(".next: the value nests deeper than 128"), "{found}");
+}

@@ -34,6 +34,11 @@ pub use ser::Encoder;
 /// How deep values may nest: enough for people's data, safe on the 2 MiB stack of a worker thread.
 pub const MAX_DEPTH: u32 = 128;
 
+#[cold]
+pub(crate) fn too_deep() -> String {
+    format!("the value nests deeper than {MAX_DEPTH}")
+}
+
 /// How many elements of lists and maps in one message may take no bytes: their number is not bounded by its length.
 pub const MAX_FREE_ELEMENTS: usize = 1 << 16;
 

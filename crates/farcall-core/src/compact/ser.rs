@@ -85,7 +85,7 @@ impl<'a> Encoder<'a> {
 
 #[cold]
 fn too_deep() -> CodecError {
-    CodecError::new(format!("the value nests deeper than {MAX_DEPTH}"))
+    CodecError::new(super::too_deep())
 }
 
 #[cold]
