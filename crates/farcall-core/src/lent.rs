@@ -228,6 +228,9 @@ pub fn deserialize<'de, T: ReadLent<'de>, D: Deserializer<'de>>(deserializer: D)
 
 /// What a field that borrows may be.
 pub trait LentField {
+    /// What it is written as.
+    #[doc(hidden)]
+    fn ty() -> Ty;
     #[doc(hidden)]
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
 }
@@ -239,8 +242,12 @@ pub trait ReadLent<'de>: Sized {
 }
 
 macro_rules! cow_fields {
-    ($($borrowed:ty => $lent:ident;)*) => {$(
+    ($($borrowed:ty => $lent:ident, $ty:expr;)*) => {$(
         impl LentField for Cow<'_, $borrowed> {
+            fn ty() -> Ty {
+                $ty
+            }
+
             #[inline]
             fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 $lent::lent(self).serialize(serializer)
@@ -248,6 +255,10 @@ macro_rules! cow_fields {
         }
 
         impl LentField for Option<Cow<'_, $borrowed>> {
+            fn ty() -> Ty {
+                Ty::Option(Box::new($ty))
+            }
+
             fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 self.as_deref().map($lent::lent).serialize(serializer)
             }
@@ -269,13 +280,14 @@ macro_rules! cow_fields {
 }
 
 cow_fields! {
-    str => Text;
-    [u8] => Octets;
+    str => Text, Ty::Str;
+    [u8] => Octets, Ty::Bytes;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Kind;
     use crate::{compact, data};
 
     #[data(crate = farcall_core)]
@@ -324,7 +336,12 @@ mod tests {
             more: Option<Vec<u8>>,
             inner: Vec<String>,
         }
-        let print = crate::TypeSchema::of::<Note<'_>>().fingerprint();
+        let schema = crate::TypeSchema::of::<Note<'_>>();
+        let Kind::Struct(fields) = &schema.defs[0].kind else { panic!("{schema:?}") };
+        // In JSON bytes are base64, a list of numbers is not.
+        let types = [Ty::Str, Ty::Option(Ty::Str.into()), Ty::Bytes, Ty::Option(Ty::Bytes.into())];
+        assert_eq!(fields.iter().map(|field| &field.ty).take(4).collect::<Vec<_>>(), types.iter().collect::<Vec<_>>());
+        let print = schema.fingerprint();
         assert_eq!(print, crate::TypeSchema::of::<Owned>().fingerprint());
         let lent = (Text::lent("a"), Octets::lent(b"b"), One::lent(&7u32), Many::lent(&[1u64, 2]));
         let own = ("a".to_owned(), bytes::Bytes::from_static(b"b"), 7u32, vec![1u64, 2]);

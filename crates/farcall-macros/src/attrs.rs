@@ -32,6 +32,8 @@ pub(crate) struct FieldAttrs {
     pub(crate) skip_if: Option<Span>,
     /// It is written as bytes, whatever its type.
     pub(crate) bytes: bool,
+    /// It is a `Cow` that is written as what it lends.
+    pub(crate) lent: bool,
     pub(crate) schema_as: Option<Type>,
     pub(crate) tag: Option<Tag>,
     pub(crate) foreign: Option<String>,
@@ -161,7 +163,8 @@ impl FieldAttrs {
             "with" => {
                 let module = meta.value()?.parse::<LitStr>()?;
                 out.bytes = is_bytes_module(&module.value());
-                if out.bytes || replaced || is_lent_module(&module.value()) { Ok(()) } else { Err(refuse_on_field(key, meta)) }
+                out.lent = is_lent_module(&module.value());
+                if out.bytes || out.lent || replaced { Ok(()) } else { Err(refuse_on_field(key, meta)) }
             }
             "serialize_with" | "deserialize_with" if replaced => skip_value(meta),
             "bound" | "borrow" => skip_value(meta),

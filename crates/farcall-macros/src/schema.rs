@@ -168,6 +168,10 @@ impl Derive<'_> {
                 quote!(#root::__rt::Ty::Option(::std::boxed::Box::new(#root::__rt::Ty::Bytes)))
             }
             None if attrs.bytes => quote!(#root::__rt::Ty::Bytes),
+            None if attrs.lent => {
+                let ty = &field.ty;
+                quote!(<#ty as #root::__rt::lent::LentField>::ty())
+            }
             None => self.ty(&field.ty),
         }
     }
