@@ -69,8 +69,10 @@ fn body(input: &DeriveInput, root: &Path) -> syn::Result<TokenStream> {
         },
         Data::Enum(data) => {
             let variants = all(data.variants.iter().map(|variant| derive.variant(variant, &attrs)))?;
-            distinct(variants.iter().filter_map(|(_, tag)| *tag))?;
-            let variants = variants.iter().map(|(tokens, _)| tokens);
+            distinct(variants.iter().filter_map(|(_, tag, _)| *tag))?;
+            let idents = data.variants.iter().map(|variant| variant.ident.span());
+            distinct_names(idents.zip(variants.iter().map(|(_, _, names)| names.clone())))?;
+            let variants = variants.iter().map(|(tokens, ..)| tokens);
             let kind = quote!(#root::__rt::Kind::Enum(::std::vec![#(#variants),*]));
             Ok(derive.define(input, &attrs, &kind))
         }
@@ -129,6 +131,27 @@ fn distinct(tags: impl Iterator<Item = Tag>) -> syn::Result<()> {
             errors.push(syn::Error::new(first, format!("the number {number} is first used here")));
         } else {
             first.insert(number, span);
+        }
+    }
+    join(errors).map_or(Ok(()), Err)
+}
+
+/// Names by which fields or variants are found, those of each with its place. serde would give what comes under a name
+/// of two to the first.
+fn distinct_names(parts: impl Iterator<Item = (Span, Vec<String>)>) -> syn::Result<()> {
+    let mut first: HashMap<String, Span> = HashMap::new();
+    let mut errors = Vec::new();
+    for (span, mut names) in parts {
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            if let Some(&first) = first.get(&name) {
+                let what = format!("the name `{name}` is taken: change this one's `rename` or `alias`, or the other's");
+                errors.push(syn::Error::new(span, what));
+                errors.push(syn::Error::new(first, format!("the name `{name}` is first used here")));
+            } else {
+                first.insert(name, span);
+            }
         }
     }
     join(errors).map_or(Ok(()), Err)
@@ -235,7 +258,8 @@ impl Derive<'_> {
         }
     }
 
-    fn variant(&self, variant: &Variant, ty: &TypeAttrs) -> syn::Result<(TokenStream, Option<Tag>)> {
+    /// The variant, its number, and its names.
+    fn variant(&self, variant: &Variant, ty: &TypeAttrs) -> syn::Result<(TokenStream, Option<Tag>, Vec<String>)> {
         let root = self.root;
         let attrs = VariantAttrs::read(&variant.attrs)?;
         let plain = attrs::plain(&variant.ident);
@@ -255,7 +279,8 @@ impl Derive<'_> {
                 payload: #payload,
             }
         };
-        Ok((tokens, attrs.tag))
+        let names = attrs.aliases.iter().chain([&name]).cloned().collect();
+        Ok((tokens, attrs.tag, names))
     }
 
     fn payload(&self, fields: &Fields, case: Option<Case>) -> syn::Result<TokenStream> {
@@ -294,16 +319,19 @@ impl Derive<'_> {
     fn named(&self, fields: &Fields, case: Option<Case>, all_default: bool) -> syn::Result<TokenStream> {
         let read = all(fields.iter().map(|field| Ok((field, FieldAttrs::read(&field.attrs)?))))?;
         distinct(read.iter().filter_map(|(_, attrs)| attrs.tag))?;
-        let fields =
-            read.iter().filter(|(_, attrs)| attrs.skip.is_none()).map(|(field, attrs)| self.field(field, attrs, case, all_default));
+        let travels = || read.iter().filter(|(_, attrs)| attrs.skip.is_none());
+        distinct_names(
+            travels().map(|(field, attrs)| {
+                (field.ident.span(), attrs.aliases.iter().cloned().chain([field_name(field, attrs, case)]).collect())
+            }),
+        )?;
+        let fields = travels().map(|(field, attrs)| self.field(field, attrs, case, all_default));
         Ok(quote!(::std::vec![#(#fields),*]))
     }
 
     fn field(&self, field: &Field, attrs: &FieldAttrs, case: Option<Case>, all_default: bool) -> TokenStream {
         let root = self.root;
-        let plain = field.ident.as_ref().map(attrs::plain).unwrap_or_default();
-        let renamed = case.map_or_else(|| plain.clone(), |case| case.field(&plain));
-        let name = attrs.rename.as_ref().unwrap_or(&renamed);
+        let name = field_name(field, attrs, case);
         let (aliases, docs) = (&attrs.aliases, &attrs.docs);
         let (default, must_understand) = (attrs.default || all_default, attrs.must_understand);
         let (tag, foreign) = (option(attrs.tag.map(|tag| tag.number)), option(attrs.foreign.as_ref()));
@@ -321,6 +349,11 @@ impl Derive<'_> {
             }
         }
     }
+}
+
+fn field_name(field: &Field, attrs: &FieldAttrs, case: Option<Case>) -> String {
+    let plain = field.ident.as_ref().map(attrs::plain).unwrap_or_default();
+    attrs.rename.clone().unwrap_or_else(|| case.map_or_else(|| plain.clone(), |case| case.field(&plain)))
 }
 
 /// The type's own schema, or JSON if it has none.
