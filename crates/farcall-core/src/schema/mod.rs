@@ -66,7 +66,9 @@ pub(crate) use show::{short_type_name, type_name};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no schema, so it cannot travel in a call",
     label = "this type does not implement `Schema`",
-    note = "put `#[farcall::data]` on `{Self}`, or derive `farcall::Schema` beside serde's derives"
+    note = "put `#[farcall::data]` on `{Self}`, or derive `farcall::Schema` beside serde's derives",
+    note = "if it is another crate's: uuid, chrono, jiff, url and rust_decimal are features of farcall; any other field is \
+            written as a type that has a schema, by `#[serde(with = …)]` and `#[schema(as = Type)]`"
 )]
 pub trait Schema {
     /// The type as others refer to it; a named type defines itself in `builder` the first time.
