@@ -23,7 +23,8 @@ use proc_macro::TokenStream;
 ///
 /// On fields and variants, `#[farcall(tag = 3)]` gives a number and `#[farcall(name = "x")]` a name for foreign
 /// formats; `#[farcall(name = "org.example.Order")]` on the type names the type there. serde's own attributes are
-/// honoured; those that cannot work without field names in the message are refused.
+/// honoured; those that cannot work without field names in the message are refused, and `deny_unknown_fields` holds
+/// in JSON alone.
 ///
 /// # When the type changes
 ///
