@@ -15,7 +15,7 @@ use hyper::Request;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::client::{Http1, Opened, open, open_with};
@@ -392,6 +392,66 @@ fn a_client_that_takes_its_reply_slowly_gets_it_whole() {
             tokio::time::sleep(Duration::from_millis(80)).await;
         }
         assert_eq!(got, 800_000 + 2);
+    });
+}
+
+/// Asks over HTTP/1.1 and takes so many bytes of the answer at a time, with so long a pause behind each, until there is no more or it
+/// has `enough`: how many it got, and whether that was all the server had to say.
+async fn take_slowly(opened: &Opened, request: &str, (bytes, pause): (usize, Duration), enough: usize) -> (usize, bool) {
+    let socket = TcpSocket::new_v4().unwrap();
+    // Or the system takes for its program what the program does not take.
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut link = socket.connect(opened.socket.parse().unwrap()).await.unwrap();
+    link.write_all(request.as_bytes()).await.unwrap();
+    let (mut room, mut got) = (vec![0; bytes], 0);
+    while got < enough {
+        match link.read_exact(&mut room).await {
+            Ok(_) => got += bytes,
+            Err(_) => return (got, true),
+        }
+        tokio::time::sleep(pause).await;
+    }
+    (got, false)
+}
+
+const REPLY: usize = 3_200_000;
+
+/// What is asked for: one large reply, and a stream without an end.
+fn large_and_endless() -> [String; 2] {
+    let body = format!("{{\"bytes\":\"{}\"}}", "A".repeat(REPLY));
+    let head = "POST /Payment/echo HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length";
+    let endless = "GET /Counting/count?to=100000000 HTTP/1.1\r\nhost: t\r\n\r\n";
+    [format!("{head}: {}\r\n\r\n{body}", body.len()), endless.to_owned()]
+}
+
+#[test]
+fn a_slow_reader_of_http_1_that_keeps_pace_gets_all() {
+    run(async {
+        let opened = open(Http::new().limits(quick())).await;
+        // Ten times as much as is asked of it, and still far less in a `stall` than a system would queue.
+        let pace = (64 << 10, Duration::from_millis(100));
+        let [large, endless] = large_and_endless();
+        let (large, endless) = tokio::join!(take_slowly(&opened, &large, pace, usize::MAX), take_slowly(&opened, &endless, pace, REPLY));
+        assert!(large.0 + pace.0 > REPLY && large.1, "{large:?}");
+        assert!(endless.0 >= REPLY && !endless.1, "{endless:?}");
+    });
+}
+
+#[test]
+fn a_reader_of_http_1_below_the_pace_is_given_up() {
+    run(async {
+        let opened = open(Http::new().limits(quick())).await;
+        beside(&opened, async {
+            // A fifth of what is asked of it, though it never pauses for as long as `stall`.
+            let pace = (1 << 10, Duration::from_millis(100));
+            let [large, endless] = large_and_endless();
+            let start = tokio::time::Instant::now();
+            let (large, endless) = tokio::join!(take_slowly(&opened, &large, pace, REPLY), take_slowly(&opened, &endless, pace, REPLY));
+            for (got, ended) in [large, endless] {
+                assert!(ended && got < 256 << 10, "{got} bytes, ended: {ended}, {:?}", start.elapsed());
+            }
+        })
+        .await;
     });
 }
 

@@ -29,6 +29,9 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// HTTP/2: bytes of one response that wait to be written.
 const SEND_BUFFER: usize = 64 << 10;
+/// Bytes that the system takes without being able to send them. It asks for more when half of them have gone: that much a
+/// client must read within the limit `stall`.
+const UNSENT: u32 = 2 * PACE as u32;
 /// HTTP/2: streams reset by the client that were not looked at yet, and by us for errors of its; more end the connection.
 const RESET_STREAMS: usize = 64;
 /// How long a connection that is to end and has nothing under way may take to end.
@@ -54,6 +57,7 @@ pub(crate) async fn serve(config: Arc<Config>, link: Io, first: BytesMut, dispat
     let limits = &config.limits;
     let is_http2 = is_http2(&first);
     let activity = Activity::default();
+    link.limit_unsent(UNSENT);
     let io = TokioIo::new(Link::new(link, first, limits.stall, activity.clone()));
     let door = Arc::new(Door::new(Arc::clone(&config), dispatch.clone(), activity.clone()));
     let service = service_fn(move |request| Arc::clone(&door).answer(request));

@@ -57,6 +57,20 @@ impl Io {
         }
     }
 
+    /// Lets the system take only about so many bytes that it cannot send yet. Otherwise a slow reader makes it queue megabytes,
+    /// and it says that there is room again when a third of them have been taken: until then, somebody who reads slowly looks
+    /// like somebody who does not read. Only for TCP (with TLS, too), on systems that can do it.
+    pub fn limit_unsent(&self, bytes: u32) {
+        match self {
+            #[cfg(any(target_os = "android", target_os = "linux"))]
+            // It is a matter of degree: where it cannot be had, things are as they were.
+            Io::Tcp(s) => drop(SockRef::from(s).set_tcp_notsent_lowat(bytes)),
+            #[cfg(feature = "tls")]
+            Io::Tls(s) => s.limit_unsent(bytes),
+            _ => {}
+        }
+    }
+
     /// The other side's address as errors show it.
     pub fn peer(&self) -> String {
         self.facts().address

@@ -47,6 +47,11 @@ impl TlsLink {
         &self.facts
     }
 
+    /// As [`Io::limit_unsent`].
+    pub(crate) fn limit_unsent(&self, bytes: u32) {
+        self.stream.get_ref().0.io.limit_unsent(bytes);
+    }
+
     /// As [`Io::read_now`]: what has come is decrypted without asking the runtime.
     pub(crate) fn read_now(&mut self, buf: &mut BytesMut) -> usize {
         let ahead = self.ahead();
