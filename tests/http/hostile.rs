@@ -64,6 +64,9 @@ fn no_request_hides_in_another() {
             format!("{post}content-length: -1\r\n\r\n{hidden}"),
             format!("{post}content-length: 99999999999999999999\r\n\r\n{hidden}"),
             format!("{post}transfer-encoding: chunked, identity\r\n\r\n{hidden}"),
+            format!("{post}transfer-encoding: chunked, chunked\r\n\r\n8\r\n{{\"id\":7}}\r\n0\r\n\r\n{hidden}"),
+            format!("{post}transfer-encoding: gzip, chunked\r\n\r\n8\r\n{{\"id\":7}}\r\n0\r\n\r\n{hidden}"),
+            format!("{post}{chunked}{chunked}\r\n8\r\n{{\"id\":7}}\r\n0\r\n\r\n{hidden}"),
             format!("{post}transfer-encoding: xchunked\r\n\r\n{hidden}"),
             format!("{post}transfer-encoding : chunked\r\n\r\n{hidden}"),
             // A folded line.

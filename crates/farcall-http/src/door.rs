@@ -9,8 +9,8 @@ use farcall_core::{Code, CodecId, MethodDescriptor, RpcError};
 use farcall_rpc::{Dispatch, ForeignCall, ForeignReply, Held, Peer};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
@@ -50,7 +50,11 @@ impl Door {
         let _busy = self.activity.begin();
         let (head, body) = request.into_parts();
         let mut body = Some(body);
-        let responded = self.respond(&head, &mut body).await;
+        let is_framed = headers::is_framed(&head.headers);
+        let responded = match is_framed {
+            true => self.respond(&head, &mut body).await,
+            false => Err(Refusal::bad("the body's only transfer encoding may be `chunked`, and that once")),
+        };
         if let (Some(body), None) = (body, head.headers.get(EXPECT)) {
             // What is answered while its rest is on the way is not heard by every client.
             body::ignore(body, self.config.limits.stall).await;
@@ -58,6 +62,10 @@ impl Door {
         let mut response = responded.unwrap_or_else(refused);
         if let Reply::Whole(bytes) = response.body_mut() {
             *bytes = self.activity.reply(std::mem::take(bytes), &self.dispatch);
+        }
+        if !is_framed {
+            // What follows may be a request to us, and a part of this one's body to somebody on the way.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let is_preflight = head.method == Method::OPTIONS && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         match &self.config.cors {

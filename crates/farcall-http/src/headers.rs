@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use farcall_core::{Credentials, Metadata, Trace};
 use hyper::HeaderMap;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 
 use crate::percent;
 
@@ -121,6 +121,16 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, St
 /// What the caller's program is called.
 pub(crate) fn software(headers: &HeaderMap) -> Option<&str> {
     headers.get(USER_AGENT).and_then(|value| value.to_str().ok())
+}
+
+/// Whether everybody on the way sees the same end of the body: it is not encoded, or `chunked` once. hyper only looks at the last word.
+pub(crate) fn is_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
 }
 
 /// Whether the body is JSON, as its type says.
