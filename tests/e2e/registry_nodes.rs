@@ -150,6 +150,14 @@ fn an_operator_turns_instances_off_with_the_command() {
         let ls = || with("reader-token", &["ls", "Pay"]);
         cli::run(&["ls", "--registry", &url]).check(1, &[], &["Unauthenticated"]);
         ls().check(0, &["tcp://10.0.0.1:9000  till  zone=b"], &[]);
+        // The command line before the environment, and what is wrong with either is said as everywhere.
+        with("no-such-token", &["ls", "Pay", "--token", "reader-token"]).check(0, &["tcp://10.0.0.1:9000"], &[]);
+        with("reader-token", &["ls", "Pay", "--token-file", "/dev/null"]).check(
+            2,
+            &[],
+            &["--token-file \"/dev/null\": the token is empty"],
+        );
+        with("reader-token", &["watch", "Pay", "--token", ""]).check(2, &[], &["--token: the token is empty"]);
         with("reader-token", &["registry", "disable", "Pay", "01010101"]).check(1, &[], &["\"shop\" may not write rules for Pay"]);
         ops(&["disable", "Pay", "01010101"]).check(0, &["enabled=false", "tcp://10.0.0.1:9000  till  disabled"], &[]);
         ls().check(0, &["tcp://10.0.0.1:9000  till  disabled  zone=b", "tcp://10.0.0.2:9000  till  zone=b", "rules:", "instance "], &[]);

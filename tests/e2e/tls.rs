@@ -455,5 +455,7 @@ fn the_command_line_reaches_a_provider_over_tls() {
     let asking = server(required).listen("tls://127.0.0.1:0").wait().unwrap();
     let address = asking.address().to_string();
     cli::run(&["schema", &address, "--ca", &ca]).check(1, &[], &["requires a certificate", "--cert and --cert-key"]);
+    cli::run(&["schema", &address, "--cert", &chain, "--cert-key", &key]).check(1, &[], &["--cert is for TLS", "--ca FILE or --ca system"]);
+    cli::run(&["schema", &address, "--ca", &ca, "--cert-key", &key]).check(1, &[], &["--cert-key", "give that, too, by --cert FILE"]);
     cli::run(&["schema", &address, "--ca", &ca, "--cert", &chain, "--cert-key", &key]).check(0, &["Receipt"], &[]);
 }

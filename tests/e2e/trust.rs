@@ -714,6 +714,8 @@ fn the_command_shows_a_token_and_never_prints_it() {
         (cli::run(&["call", "tcp://192.0.2.1:9", "Bank.open", "--timeout", "100ms", "--token", TELLER]), 1, "192.0.2.1"),
         (cli::run(&["call", address, "Bank.open", "--tokn", TELLER]), 2, "did you mean --token?"),
         (cli::run(&["call", address, "Bank.open", "--token-file", "/no/such/file"]), 2, "/no/such/file"),
+        (cli::run(&["call", address, "Bank.open", "--token", ""]), 2, "--token: the token is empty"),
+        (cli::run(&["call", address, "Bank.open", "--token-file", "/dev/null"]), 2, "--token-file \"/dev/null\": the token is empty"),
     ];
     for (ran, code, says) in runs {
         assert_eq!(ran.code, Some(code), "{ran:?}");

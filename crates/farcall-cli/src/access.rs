@@ -1,7 +1,7 @@
 //! What the command shows to prove who it is, and whom it believes: a token of the command line, of a file, or of the
 //! environment; certificates of files.
 
-use farcall::{Authorities, CertifiedKey, Channel, Connect, Credentials, RpcError, Secret, TlsClient};
+use farcall::{Authorities, CertifiedKey, Channel, Code, Connect, Credentials, RpcError, Secret, TlsClient};
 
 use crate::failure::Failure;
 
@@ -9,12 +9,45 @@ use crate::failure::Failure;
 /// read a command line, not an environment.
 const VARIABLE: &str = "FARCALL_TOKEN";
 
+/// What is shown.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    token: Option<Secret>,
+    /// It may be sent where others can read it.
+    pub(crate) in_clear: bool,
+}
+
+/// Not by its secret.
+impl PartialEq for Shown {
+    fn eq(&self, other: &Shown) -> bool {
+        (self.token.is_some(), self.in_clear) == (other.token.is_some(), other.in_clear)
+    }
+}
+
+impl Shown {
+    /// The options that set it.
+    pub(crate) const OPTIONS: &[&'static str] = &["token", "token-file", "token-in-clear"];
+
+    /// Takes one of its options, and its value if it has one.
+    pub(crate) fn take(&mut self, option: &str, value: impl FnOnce() -> Result<String, Failure>) -> Result<(), Failure> {
+        match option {
+            "token" => self.token = Some(token("--token", &value()?)?),
+            "token-file" => self.token = Some(token_in(&value()?)?),
+            _ => self.in_clear = true,
+        }
+        Ok(())
+    }
+
+    /// The token that was given, or that of the environment.
+    pub(crate) fn token(&self) -> Option<Secret> {
+        self.token.clone().or_else(of_environment)
+    }
+}
+
 /// See the module's text.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Access {
-    token: Option<Credentials>,
-    /// It may be sent where others can read it.
-    in_clear: bool,
+    shown: Shown,
     /// A file of authorities, or `system`.
     ca: Option<String>,
     certificate: Option<String>,
@@ -33,9 +66,7 @@ impl Access {
     /// Takes one of its options, and its value if it has one.
     pub(crate) fn take(&mut self, option: &str, value: impl FnOnce() -> Result<String, Failure>) -> Result<(), Failure> {
         match option {
-            "token" => self.token = Some(Credentials::bearer(value()?)),
-            "token-file" => self.token = Some(token_in(&value()?)?),
-            "token-in-clear" => self.in_clear = true,
+            name if Shown::OPTIONS.contains(&name) => self.shown.take(name, value)?,
             "ca" => self.ca = Some(value()?),
             "cert" => self.certificate = Some(value()?),
             "cert-key" => self.certificate_key = Some(value()?),
@@ -46,26 +77,30 @@ impl Access {
 
     /// Shows it on every connection that is made.
     pub(crate) fn show<C: From<Channel> + 'static>(&self, connect: Connect<C>) -> Result<Connect<C>, RpcError> {
-        let connect = match self.token.clone().or_else(of_environment) {
-            Some(credentials) => connect.credentials(credentials),
+        let connect = match self.shown.token() {
+            Some(token) => connect.credentials(Credentials::bearer(token)),
             None => connect,
         };
         let connect = match self.tls()? {
             Some(tls) => connect.tls(&tls),
             None => connect,
         };
-        Ok(if self.in_clear { connect.credentials_in_clear() } else { connect })
+        Ok(if self.shown.in_clear { connect.credentials_in_clear() } else { connect })
     }
 
     /// Whom to believe; `None` if nothing was said of that.
     fn tls(&self) -> Result<Option<TlsClient>, RpcError> {
-        let mut tls = TlsClient::builder();
-        match (self.ca.as_deref(), &self.certificate, &self.server_name) {
-            (None, None, None) => return Ok(None),
-            (Some("system"), ..) => tls = tls.system_roots(),
-            (Some(file), ..) => tls = tls.ca(Authorities::file(file)),
-            // That is an error, which says what to give.
-            (None, ..) => {}
+        let given = [("--cert", &self.certificate), ("--cert-key", &self.certificate_key), ("--server-name", &self.server_name)];
+        let mut tls = match (self.ca.as_deref(), given.iter().find(|(_, value)| value.is_some())) {
+            (None, None) => return Ok(None),
+            (None, Some((option, _))) => {
+                return Err(unfit(format!("{option} is for TLS: say whom to believe, too, by --ca FILE or --ca system")));
+            }
+            (Some("system"), _) => TlsClient::builder().system_roots(),
+            (Some(file), _) => TlsClient::builder().ca(Authorities::file(file)),
+        };
+        if self.certificate.is_none() && self.certificate_key.is_some() {
+            return Err(unfit("--cert-key is the key of a certificate: give that, too, by --cert FILE"));
         }
         if let Some(file) = &self.certificate {
             tls = tls.certificate(CertifiedKey::files(file, self.certificate_key.as_ref().unwrap_or(file)));
@@ -77,15 +112,24 @@ impl Access {
     }
 }
 
+fn unfit(why: impl Into<String>) -> RpcError {
+    RpcError::not_sent(Code::InvalidArgument, why)
+}
+
 /// The token in a file, without blanks around it.
-fn token_in(path: &str) -> Result<Credentials, Failure> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Credentials::bearer(text.trim())),
-        Err(e) => Err(Failure::Usage(format!("--token-file {path:?}: {e}"))),
+pub(crate) fn token_in(path: &str) -> Result<Secret, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::Usage(format!("--token-file {path:?}: {e}")))?;
+    token(&format!("--token-file {path:?}"), text.trim())
+}
+
+/// Nobody has given out an empty one: a variable was not set, or a file not written.
+fn token(option: &str, text: &str) -> Result<Secret, Failure> {
+    match text.is_empty() {
+        true => Err(Failure::Usage(format!("{option}: the token is empty"))),
+        false => Ok(Secret::from(text.to_owned())),
     }
 }
 
-fn of_environment() -> Option<Credentials> {
-    let token = std::env::var(VARIABLE).ok().filter(|token| !token.is_empty())?;
-    Some(Credentials::bearer(Secret::from(token)))
+fn of_environment() -> Option<Secret> {
+    std::env::var(VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::from)
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use farcall::Secret;
 use farcall_registry::embedded::Grant;
 use lexopt::{Arg, Parser};
 
+use crate::access::Shown;
 use crate::args::{Command, next, text, time, unknown, usage, value};
 use crate::failure::Failure;
 
@@ -28,21 +28,12 @@ pub(crate) struct Node {
 }
 
 /// Which registry to look at, and what to show to it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct At {
     /// Its URL.
     pub(crate) registry: String,
-    /// Where the URL has none.
-    pub(crate) token: Option<Secret>,
-    /// The token may be sent where others can read it.
-    pub(crate) in_clear: bool,
-}
-
-/// Not by its secret.
-impl PartialEq for At {
-    fn eq(&self, other: &At) -> bool {
-        (&self.registry, self.token.is_some(), self.in_clear) == (&other.registry, other.token.is_some(), other.in_clear)
-    }
+    /// Where the URL says nothing of it.
+    pub(crate) shown: Shown,
 }
 
 /// `farcall registry disable` and the like.
@@ -83,8 +74,6 @@ pub(crate) struct Watch {
 
 /// Where a registry is if the command line does not say.
 const VARIABLE: &str = "FARCALL_REGISTRY";
-/// The token if neither the command line nor the URL has one: other users can read a command line, not an environment.
-const TOKEN: &str = "FARCALL_TOKEN";
 
 const AT: &[&str] = &["registry", "token", "token-file", "token-in-clear"];
 
@@ -93,25 +82,17 @@ impl At {
     fn take(&mut self, option: &str, args: &mut Parser) -> Result<(), Failure> {
         match option {
             "registry" => self.registry = value(args)?,
-            "token" => self.token = Some(value(args)?.into()),
-            "token-file" => {
-                let path = value(args)?;
-                let token = std::fs::read_to_string(&path).map_err(|e| usage(format!("--token-file {path:?}: {e}")))?;
-                self.token = Some(token.trim().into());
-            }
-            _ => self.in_clear = true,
+            shown => self.shown.take(shown, || value(args))?,
         }
         Ok(())
     }
 
     /// With what the environment says where the command line says nothing.
     fn complete(mut self) -> Result<At, Failure> {
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         if self.registry.is_empty() {
             let none = || usage(format!("which registry? say --registry farcall://HOST:PORT, or set {VARIABLE}"));
-            self.registry = set(VARIABLE).ok_or_else(none)?;
+            self.registry = std::env::var(VARIABLE).ok().filter(|url| !url.is_empty()).ok_or_else(none)?;
         }
-        self.token = self.token.or_else(|| set(TOKEN).map(Secret::from));
         Ok(self)
     }
 }

@@ -27,10 +27,10 @@ fn open(at: &args::At) -> Result<Arc<dyn Registry>, Failure> {
     };
     // Of all registries only our own take tokens.
     if url.scheme == "farcall" {
-        if let Some(token) = at.token.as_ref().filter(|_| url.password.is_empty()) {
+        if let Some(token) = at.shown.token().filter(|_| url.password.is_empty()) {
             url.password = String::from_utf8_lossy(token.expose()).into_owned();
         }
-        if at.in_clear {
+        if at.shown.in_clear {
             url.params.insert("in_clear".to_owned(), "true".to_owned());
         }
     }

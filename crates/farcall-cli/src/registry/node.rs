@@ -9,6 +9,7 @@ use farcall::{Address, Credentials, Identity, StopSignals};
 use farcall_registry::embedded::{Embedded, RegistryLimits};
 
 use super::args::Node;
+use crate::access::token_in;
 use crate::failure::Failure;
 use crate::is_read;
 use crate::text::plain;
@@ -50,7 +51,7 @@ pub(crate) async fn run(options: Node) -> Result<String, Failure> {
         builder = builder.authenticate(tokens(path, &read("--tokens", path)?)?);
     }
     if let Some(path) = &options.token_file {
-        builder = builder.credentials(Credentials::bearer(read("--token-file", path)?.trim()));
+        builder = builder.credentials(Credentials::bearer(token_in(path)?));
     }
     if options.anonymous {
         builder = builder.allow_anonymous();
