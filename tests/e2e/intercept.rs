@@ -412,6 +412,27 @@ fn an_access_log_has_one_line_for_each_call() {
 }
 
 #[test]
+fn an_access_log_has_a_line_for_calls_that_were_dropped() {
+    run(async {
+        let (there, here) = (Paper::default(), Paper::default());
+        let server = well().intercept(AccessLog::to(there.clone())).listen("tcp://127.0.0.1:0").await.unwrap();
+        let tap: TapClient = TapClient::connect(server.address()).intercept(AccessLog::to(here.clone())).await.unwrap();
+        let says = |paper: &Paper| String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        let e = tap.wait(60_000).deadline(20 * MS).await.unwrap_err();
+        assert_eq!(e.code(), Code::DeadlineExceeded);
+        until("the handler is dropped", || says(&there).contains(" Tap.wait caller=")).await;
+        // The caller leaves.
+        drop(tokio::time::timeout(20 * MS, tap.wait(60_000)).await.unwrap_err());
+        until("the handler is dropped", || says(&there).lines().count() > 1).await;
+        for paper in [there, here] {
+            let log = says(&paper);
+            let outcomes: Vec<_> = log.lines().map(|line| line.split(' ').nth(5).unwrap()).collect();
+            assert_eq!(outcomes, ["outcome=DeadlineExceeded", "outcome=Cancelled"], "{log}");
+        }
+    });
+}
+
+#[test]
 fn faults_come_in_their_share() {
     run(async {
         let faults = Faults::seeded(7).fail(0.3, Code::Unavailable).abort(0.2).delay(0.1, MS).only("Tap.tag");

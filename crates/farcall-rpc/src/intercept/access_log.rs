@@ -7,7 +7,8 @@
 //! Fields are separated by one blank and come in this order: time (UTC, milliseconds), side, `Service.method`, caller
 //! ([`CallInfo::caller`], `-` if it is not known), peer, outcome (`ok`, `app-error`, `replayed`, or a code such as
 //! `PermissionDenied`), milliseconds, trace id (`-` if none). Blanks and control characters in a field are escaped, so a line
-//! is a line and has eight fields. A stream has a second line, `outcome=stream-…`, when it ends.
+//! is a line and has eight fields. A call that was dropped, because its deadline passed or its caller left, ends as
+//! `DeadlineExceeded` or `Cancelled`. A stream has a second line, `outcome=stream-…`, when it ends.
 
 use std::io::Write;
 use std::sync::Mutex;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use farcall_core::RpcError;
 
-use super::{CallInfo, Interceptor, Next};
+use super::{CallInfo, Interceptor, Next, dropped};
 use crate::method::BoxFuture;
 use crate::observer::{Ended, Side};
 use std::sync::{Arc, PoisonError};
@@ -101,11 +102,35 @@ impl Interceptor for AccessLog {
             let (log, line) = (log.clone(), line.clone());
             call.when_stream_ends(move |ended| log.write(&line, &format!("stream-{}", outcome(&Ok(ended)))));
         }
+        let mut running = Running { log, line, expires: call.0.context.expires, ended: false };
         Box::pin(async move {
             let ended = next.run(call).await;
-            log.write(&line, &outcome(&ended));
+            running.end(&outcome(&ended));
             ended
         })
+    }
+}
+
+/// A call that has no line yet, and gets one also if it is dropped before its end.
+struct Running {
+    log: AccessLog,
+    line: Line,
+    expires: Option<Instant>,
+    ended: bool,
+}
+
+impl Running {
+    fn end(&mut self, outcome: &str) {
+        self.ended = true;
+        self.log.write(&self.line, outcome);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(&dropped(self.expires).to_string());
+        }
     }
 }
 

@@ -264,6 +264,15 @@ impl CallInfo {
     }
 }
 
+/// How a call ends that is dropped under its interceptors: its caller has left, or its time was over.
+fn dropped(expires: Option<Instant>) -> Code {
+    match expires {
+        _ if std::thread::panicking() => Code::Internal,
+        Some(at) if at <= crate::time::now() => Code::DeadlineExceeded,
+        _ => Code::Cancelled,
+    }
+}
+
 impl std::fmt::Debug for CallInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Not the metadata, which may hold what nobody should see.

@@ -3,13 +3,13 @@
 use farcall_core::{RpcError, Trace};
 use tracing::Instrument;
 
-use super::{CallInfo, Interceptor, Next};
+use super::{CallInfo, Interceptor, Next, dropped};
 use crate::connection::random_id;
 use crate::method::BoxFuture;
 use crate::observer::{Ended, Side};
 
 /// Opens a span named `call` (target `farcall`, level INFO) around each call, with the fields `side`, `method`, `peer`, `caller`, `trace_id`,
-/// `span_id` and `parent_id`, and says at its end how it went: at DEBUG, or at WARN if it failed. Given to both sides,
+/// `span_id` and `parent_id`, and says at its end how it went: at DEBUG, or at WARN if it failed or was dropped, because its deadline passed or its caller left. Given to both sides,
 /// the server's span has the client's as its parent, and calls that a handler makes have the handler's.
 ///
 /// Arguments, results and metadata are not logged.
@@ -59,8 +59,10 @@ impl Interceptor for Traced {
             let span = span.clone();
             call.when_stream_ends(move |ended| span.in_scope(|| tracing::debug!(target: "farcall", ?ended, "stream ended")));
         }
+        let mut running = Running { expires: call.0.context.expires, ended: false };
         let logged = async move {
             let ended = next.run(call).await;
+            running.end();
             match &ended {
                 Ok(Ended::Failed(code, certainty)) => tracing::warn!(target: "farcall", %code, ?certainty, "failed"),
                 Ok(ended) => tracing::debug!(target: "farcall", ?ended, "ended"),
@@ -69,5 +71,26 @@ impl Interceptor for Traced {
             ended
         };
         Box::pin(logged.instrument(span))
+    }
+}
+
+/// A call of which nothing was said yet, and of which something is said also if it is dropped before its end: within its span, because
+/// an instrumented future is dropped there.
+struct Running {
+    expires: Option<std::time::Instant>,
+    ended: bool,
+}
+
+impl Running {
+    fn end(&mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            tracing::warn!(target: "farcall", code = %dropped(self.expires), "dropped");
+        }
     }
 }
