@@ -1,6 +1,7 @@
 //! What went wrong in TLS, in words that say what to do.
 
 use std::io::{Error, ErrorKind};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage, PeerIncompatible};
@@ -93,7 +94,11 @@ fn certificate(why: &CertificateError, here: Here) -> String {
         CertificateError::NotValidYet => format!("{whose} is not valid yet: check this machine's clock"),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
             "{whose} is for {}, not for {:?}: connect by a name it is for, or give the name with server_name(…)",
-            if presented.is_empty() { "no name at all".to_owned() } else { presented.join(", ") },
+            if presented.is_empty() {
+                "no name at all".to_owned()
+            } else {
+                presented.iter().map(|name| plain(name)).collect::<Vec<_>>().join(", ")
+            },
             expected.to_str(),
         ),
         CertificateError::NotValidForName => format!("{whose} is for another name: connect by a name it is for"),
@@ -102,16 +107,27 @@ fn certificate(why: &CertificateError, here: Here) -> String {
             format!("{whose} is not signed by the issuer that it names, although an authority of that name is trusted: {trust}")
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            format!(
-                "{whose} is not meant for this use (its extended key usage lacks {})",
-                if here == Here::Client { "serverAuth" } else { "clientAuth" }
-            )
+            format!("{whose} is not meant for this use (its extended key usage lacks {})", usage(here, false))
         }
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             format!("{whose} is an authority's own: a provider needs one that is issued by it (CA:FALSE)")
         }
         other => format!("{whose} is refused: {other}"),
     }
+}
+
+/// What a certificate of this side, or of the peer, is to be good for.
+fn usage(here: Here, ours: bool) -> &'static str {
+    match (here, ours) {
+        (Here::Client, true) | (Here::Server, false) => "clientAuth",
+        (Here::Server, true) | (Here::Client, false) => "serverAuth",
+    }
+}
+
+/// A name as people write it; rustls has `DnsName("a.example")` and `IpAddress(0::1)`.
+fn plain(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name).trim_matches('"');
+    inner.parse::<IpAddr>().map_or_else(|_| inner.to_owned(), |ip| ip.to_string())
 }
 
 fn alerted(alert: AlertDescription, here: Here) -> String {
@@ -125,10 +141,12 @@ fn alerted(alert: AlertDescription, here: Here) -> String {
         }
         AlertDescription::UnknownCA => format!("{ours}: it does not trust the issuer"),
         AlertDescription::CertificateExpired => format!("{ours}: it has expired, or is not valid yet"),
+        AlertDescription::UnsupportedCertificate => {
+            format!("{ours}: it is not meant for this use (its extended key usage lacks {})", usage(here, true))
+        }
         AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::CertificateRevoked
-        | AlertDescription::UnsupportedCertificate
         | AlertDescription::DecryptError
         | AlertDescription::AccessDenied => format!("{ours} ({alert:?})"),
         AlertDescription::NoApplicationProtocol => "the peer speaks TLS, but not farcall (no protocol in common by ALPN): is the port right?".to_owned(),
@@ -155,6 +173,22 @@ fn date(secs: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_shown_as_people_write_them() {
+        let shown =
+            [("DnsName(\"a.example\")", "a.example"), ("IpAddress(0::1)", "::1"), ("IpAddress(127.0.0.1)", "127.0.0.1"), ("x", "x")];
+        for (name, expected) in shown {
+            assert_eq!(plain(name), expected);
+        }
+    }
+
+    #[test]
+    fn a_certificate_for_another_use_is_named() {
+        let refused = |here| alerted(AlertDescription::UnsupportedCertificate, here);
+        assert!(refused(Here::Client).contains("this side's certificate") && refused(Here::Client).contains("lacks clientAuth"));
+        assert!(refused(Here::Server).contains("this server's certificate") && refused(Here::Server).contains("lacks serverAuth"));
+    }
 
     #[test]
     fn days_are_right() {
