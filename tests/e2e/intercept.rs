@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use farcall::auth::Tokens;
 use farcall::intercept::{AccessLog, AdaptiveLimit, CallInfo, ConcurrencyLimit, Faults, Next, RateLimit, Traced};
-use farcall::testing::{Mock, pair};
+use farcall::testing::{Mock, pair, pair_as};
 use farcall::{CodecId, Credentials, Ended, Identity, Key, Limits, ServerBuilder, Side, prelude::*};
 use farcall_tests::{PayError, Payment_notes, Payment_pay, Payment_status, PaymentClient, PaymentServer, Receipt, Status, Till, order};
 
@@ -422,7 +422,7 @@ fn an_access_log_has_a_line_for_calls_that_were_dropped() {
         assert_eq!(e.code(), Code::DeadlineExceeded);
         until("the handler is dropped", || says(&there).contains(" Tap.wait caller=")).await;
         // The caller leaves.
-        drop(tokio::time::timeout(20 * MS, tap.wait(60_000)).await.unwrap_err());
+        let _ = tokio::time::timeout(20 * MS, tap.wait(60_000)).await.unwrap_err();
         until("the handler is dropped", || says(&there).lines().count() > 1).await;
         for paper in [there, here] {
             let log = says(&paper);
@@ -501,6 +501,39 @@ fn a_mock_answers_what_the_test_says() {
         assert_eq!(mock.calls::<Payment_pay>().iter().map(|args| args.order.id).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(mock.calls::<Payment_notes>().len(), 0);
         mock.finished().unwrap();
+    });
+}
+
+#[farcall::service]
+#[farcall(role = "teller")]
+trait Guarded {
+    async fn open(&self) -> Reply<u64>;
+}
+
+struct Strict;
+
+impl Guarded for Strict {
+    async fn open(&self) -> Reply<u64> {
+        Ok(1)
+    }
+}
+
+#[test]
+fn a_mock_asks_for_no_roles_and_a_pair_can_have_them() {
+    run(async {
+        let mock = Mock::of::<GuardedClient>().on::<Guarded_open>(|_| Ok(7));
+        let (guarded, _server) = pair::<GuardedClient>(Server::builder().serve(mock)).await.unwrap();
+        assert_eq!(guarded.open().await.unwrap(), 7);
+        let strict = || {
+            let ann = Tokens::new().token("ann-1", Identity::new("ann").role("teller")).token("bob-1", Identity::new("bob"));
+            Server::builder().serve(GuardedServer::new(Strict)).authenticate(ann)
+        };
+        let (ann, _server) = pair_as::<GuardedClient>(strict(), Credentials::bearer("ann-1")).await.unwrap();
+        assert_eq!(ann.open().await.unwrap(), 1);
+        let (bob, _server) = pair_as::<GuardedClient>(strict(), Credentials::bearer("bob-1")).await.unwrap();
+        assert_eq!(bob.open().await.unwrap_err().code(), Code::PermissionDenied);
+        let e = pair::<GuardedClient>(strict()).await.map(|_| ()).unwrap_err();
+        assert_eq!(e.code(), Code::Unauthenticated, "{e}");
     });
 }
 

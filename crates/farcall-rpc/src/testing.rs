@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use farcall_core::{Code, Reply, RpcError, ServiceDescriptor};
+use farcall_core::{Code, Credentials, Reply, RpcError, ServiceDescriptor};
 
 use crate::channel::{Channel, Connect};
 use crate::early::Arguments;
@@ -31,23 +31,41 @@ use crate::server::{Server, ServerBuilder};
 use crate::skeleton::{Incoming, Runner, Skeleton, runner};
 
 /// Starts `server` on an address of its own in memory and connects a client to it. All that is on a real connection is
-/// here, too: frames, method tables, limits, credentials (connect further clients to [`Server::address`]).
+/// here, too: frames, method tables, limits, roles (further clients are connected to [`Server::address`]).
 pub async fn pair<C: From<Channel> + 'static>(server: ServerBuilder) -> Result<(C, Server), RpcError> {
+    pair_as(server, None).await
+}
+
+/// As [`pair`], with a server that asks who calls: the client shows these credentials.
+///
+/// ```ignore
+/// let server = Server::builder().serve(BankServer::new(Vault)).authenticate(Tokens::new().token("t1", Identity::new("ann").role("teller")));
+/// let (bank, _server) = pair_as::<BankClient>(server, Credentials::bearer("t1")).await?;
+/// ```
+pub async fn pair_as<C: From<Channel> + 'static>(
+    server: ServerBuilder,
+    credentials: impl Into<Option<Credentials>>,
+) -> Result<(C, Server), RpcError> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let address = format!("mem:farcall-testing-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let server = server.listen(&address).await?;
-    let client = Connect::to(&address).await?;
-    Ok((client, server))
+    let mut connect = Connect::to(&address);
+    if let Some(credentials) = credentials.into() {
+        connect = connect.credentials(credentials);
+    }
+    Ok((connect.await?, server))
 }
 
 /// Takes a call: its arguments as bytes, and what answers it.
 type Answer = Box<dyn FnMut(Incoming) -> (Vec<u8>, BoxFuture<'static, ()>) + Send>;
 
 /// A server of one service that answers what the test says and writes down what it is asked. Clones are the same
-/// mock: keep one to look into it.
+/// mock: keep one to look into it. It asks for no roles: who may call what is the real provider's to say, and tested with it.
 #[derive(Clone)]
 pub struct Mock {
     service: &'static ServiceDescriptor,
+    /// Without roles.
+    served: Arc<ServiceDescriptor>,
     methods: Arc<Mutex<HashMap<u16, Told>>>,
 }
 
@@ -64,7 +82,10 @@ struct Told {
 impl Mock {
     /// A mock of the service of this client. A method that it is told nothing about fails as `Unimplemented`.
     pub fn of<C: Stub>() -> Mock {
-        Mock { service: C::descriptor(), methods: Arc::default() }
+        let service = C::descriptor();
+        let mut served = service.clone();
+        served.methods.iter_mut().for_each(|method| method.roles.clear());
+        Mock { service, served: Arc::new(served), methods: Arc::default() }
     }
 
     /// Answers every call of `M` with what `answer` makes of its arguments. A stream of arguments is not read.
@@ -144,7 +165,7 @@ fn answering<M: Method>(answer: impl FnMut(M::Args) -> Reply<M::Out, M::Err> + S
 
 impl Skeleton for Mock {
     fn descriptor(&self) -> &ServiceDescriptor {
-        self.service
+        &self.served
     }
 
     fn runner(&self) -> Box<dyn Runner> {
