@@ -691,6 +691,19 @@ fn a_channel_over_a_link_shows_credentials_too() {
 }
 
 #[test]
+fn clients_and_servers_can_be_printed_and_say_no_secret() {
+    run(async {
+        let (_, server) = asking();
+        let server = server.listen("tcp://127.0.0.1:0").await.unwrap();
+        let bank = BankClient::connect(server.address()).credentials(Credentials::bearer(TELLER)).await.unwrap();
+        let shown = format!("{bank:?} {server:?}");
+        let address = server.address().to_string();
+        assert!(shown.starts_with(&format!("BankClient {{ channel: Channel({address:?}) }} Server {{")), "{shown}");
+        assert!(shown.contains("connections: 1") && !shown.contains("71f0aa") && !shown.contains("93d1c6"), "{shown}");
+    });
+}
+
+#[test]
 fn the_command_shows_a_token_and_never_prints_it() {
     let (_, server) = asking();
     let server = server.listen("tcp://127.0.0.1:0").wait().unwrap();

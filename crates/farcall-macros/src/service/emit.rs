@@ -434,7 +434,7 @@ fn client(service: &Service) -> TokenStream {
     );
     quote! {
         #[doc = #docs]
-        #[derive(Clone)]
+        #[derive(Clone, Debug)]
         #vis struct #client {
             channel: #root::__rt::Channel,
         }

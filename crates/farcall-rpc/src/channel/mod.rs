@@ -93,6 +93,16 @@ impl Default for Config {
     }
 }
 
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let to = match &self.0.target {
+            Target::Local(_) => "a provider of this process".to_owned(),
+            Target::Remote(_) => self.peer().map_or_else(|| "nobody just now".to_owned(), |peer| peer.address),
+        };
+        f.debug_tuple("Channel").field(&to).finish()
+    }
+}
+
 impl Channel {
     fn remote(resolver: Option<Arc<dyn Resolver>>, config: Config) -> Channel {
         let pool = Mutex::new(Pool::new(config.connections, &config.limits));

@@ -355,11 +355,13 @@ impl Server {
     /// use farcall_rpc::{Io, Server};
     /// use tokio::net::unix::pipe;
     ///
-    /// // A child that is called over its own standard streams: the other half of the example of `Channel::over`.
-    /// # fn start(server: &Server) -> std::io::Result<()> {
+    /// // A child that is called over its own standard streams: the other half of the example of `Channel::over`. It listens nowhere
+    /// // else, so on a name in memory, and it must not print: what is to be read by people goes to stderr.
+    /// # async fn start(skeleton: impl farcall_rpc::Skeleton) -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::builder().serve(skeleton).listen("mem:child").await?;
     /// let stdin = pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?)?;
     /// let stdout = pipe::Sender::from_owned_fd(std::io::stdout().as_fd().try_clone_to_owned()?)?;
-    /// server.serve_link(Io::boxed(tokio::io::join(stdin, stdout)));
+    /// server.serve_link(Io::boxed(tokio::io::join(stdin, stdout))).await; // until its parent has gone
     /// # Ok(())
     /// # }
     /// ```
@@ -442,6 +444,12 @@ impl Future for ServedLink {
 impl std::fmt::Debug for ServedLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServedLink").field("ended", &self.0.is_finished()).finish()
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses()).field("connections", &self.connections()).finish()
     }
 }
 
