@@ -50,6 +50,8 @@ pub struct RegistryLimits {
     pub bytes: usize,
     /// Subscriptions in all. Default 100 000.
     pub subscriptions: usize,
+    /// Subscriptions of one caller, so that nobody takes all of them, and all `services` with them. Default 50 000.
+    pub caller_subscriptions: usize,
     /// Rules of one service. Default 64.
     pub rules: usize,
     /// Bytes of a rule's text. Default 64 KiB.
@@ -87,6 +89,7 @@ impl Default for RegistryLimits {
             services: 100_000,
             bytes: 512 << 20,
             subscriptions: 100_000,
+            caller_subscriptions: 50_000,
             rules: 64,
             rule_bytes: 64 << 10,
             tombstones: 100_000,

@@ -41,9 +41,7 @@ impl Front {
 impl Registrar for Front {
     async fn open(&self, hello: Hello) -> Reply<Streaming<Notice>> {
         hello.own.iter().try_for_each(|own| self.may(Action::Register, &hello.namespace, &own.key.service))?;
-        let context = farcall_rpc::context();
-        let owner = context.identity().map(|caller| Arc::from(caller.name()));
-        let host = context.peer().and_then(|peer| peer.facts.ip).map_or_else(|| "ip:this host".to_owned(), |ip| format!("ip:{ip}"));
+        let (owner, host) = (identity(), host());
         let session = random();
         let (sender, notices) = mpsc::channel(NOTICES);
         let opened = self.0.on(|state, now| state.open(now, session, owner, &host, &hello))?;
@@ -97,12 +95,13 @@ impl Registrar for Front {
 
     async fn subscribe(&self, interest: Interest, consumer: Option<Consumer>) -> Reply<Streaming<Bytes>> {
         self.may(Action::Read, &interest.namespace, &interest.service)?;
-        let (topic, reader) = self.0.on(|state, _| state.subscribe(&interest, consumer))?;
+        let caller = identity().unwrap_or_else(|| Arc::from(host()));
+        let (topic, reader) = self.0.on(|state, _| state.subscribe(&caller, &interest, consumer))?;
         let bell = {
             let mut shared = self.0.lock();
-            shared.bell(topic).inspect_err(|_| shared.state.unsubscribe(topic, reader))?
+            shared.bell(topic).inspect_err(|_| shared.state.unsubscribe(&caller, topic, reader))?
         };
-        let mut reading = Reading { node: Arc::clone(&self.0), topic, reader, bell, at: interest.known, first: true };
+        let mut reading = Reading { node: Arc::clone(&self.0), caller, topic, reader, bell, at: interest.known, first: true };
         Ok(Streaming::produce(|out| async move {
             while let Some(push) = reading.next().await? {
                 out.send(push).await?;
@@ -165,9 +164,20 @@ impl Drop for OpenSession {
     }
 }
 
+/// Who calls, if callers are asked.
+fn identity() -> Option<Arc<str>> {
+    farcall_rpc::context().identity().map(|caller| Arc::from(caller.name()))
+}
+
+/// Where a call comes from: who that is where callers are not asked.
+fn host() -> String {
+    farcall_rpc::context().peer().and_then(|peer| peer.facts.ip).map_or_else(|| "ip:this host".to_owned(), |ip| format!("ip:{ip}"))
+}
+
 /// A reader's place in a topic.
 struct Reading {
     node: Arc<Node>,
+    caller: Arc<str>,
     topic: u64,
     reader: u64,
     bell: watch::Receiver<()>,
@@ -196,7 +206,7 @@ impl Reading {
 impl Drop for Reading {
     fn drop(&mut self) {
         let mut shared = self.node.lock();
-        shared.state.unsubscribe(self.topic, self.reader);
+        shared.state.unsubscribe(&self.caller, self.topic, self.reader);
         if shared.bells.get(&self.topic).is_some_and(|bell| bell.receiver_count() <= 1) {
             shared.bells.remove(&self.topic);
         }

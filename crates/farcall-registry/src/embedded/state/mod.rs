@@ -92,6 +92,8 @@ pub(crate) struct State {
     /// Entries that no session holds, and when their lease ends, by the lease clock.
     loose: HashMap<(u64, InstanceId), Duration>,
     readers: usize,
+    /// How many of them are whose; who has none is forgotten.
+    readers_of: HashMap<Arc<str>, usize>,
     next_reader: u64,
     entries: usize,
     bytes: usize,
@@ -129,6 +131,7 @@ impl State {
             callers: HashMap::new(),
             loose: HashMap::new(),
             readers: 0,
+            readers_of: HashMap::new(),
             next_reader: 0,
             entries: 0,
             bytes: 0,
@@ -529,8 +532,8 @@ impl State {
         }
     }
 
-    /// A new reader of a topic; gives the numbers of both.
-    pub(crate) fn subscribe(&mut self, interest: &Interest, consumer: Option<Consumer>) -> Result<(u64, u64), RpcError> {
+    /// A caller's new reader of a topic; gives the numbers of both.
+    pub(crate) fn subscribe(&mut self, caller: &Arc<str>, interest: &Interest, consumer: Option<Consumer>) -> Result<(u64, u64), RpcError> {
         check::name("namespace", &interest.namespace, &self.limits)?;
         check::service(&interest.service, &self.limits)?;
         if let Some(consumer) = &consumer {
@@ -539,19 +542,29 @@ impl State {
         if self.readers >= self.limits.subscriptions {
             return Err(check::full("subscriptions", self.limits.subscriptions, "subscriptions at this node"));
         }
+        if self.readers_of.get(caller).is_some_and(|readers| *readers >= self.limits.caller_subscriptions) {
+            return Err(check::full("caller_subscriptions", self.limits.caller_subscriptions, "subscriptions of one caller"));
+        }
         let topic = self.topic_of(topic_key(&interest.namespace, &interest.service))?;
         self.next_reader += 1;
         self.readers += 1;
+        *self.readers_of.entry(Arc::clone(caller)).or_default() += 1;
         if let Some(t) = self.topics.get_mut(&topic) {
             t.add_reader(self.next_reader, consumer);
         }
         Ok((topic, self.next_reader))
     }
 
-    /// A reader went.
-    pub(crate) fn unsubscribe(&mut self, topic: u64, reader: u64) {
+    /// A caller's reader went.
+    pub(crate) fn unsubscribe(&mut self, caller: &Arc<str>, topic: u64, reader: u64) {
         if self.topics.get_mut(&topic).is_some_and(|t| t.remove_reader(reader)) {
             self.readers -= 1;
+            if let MapEntry::Occupied(mut of) = self.readers_of.entry(Arc::clone(caller)) {
+                *of.get_mut() -= 1;
+                if *of.get() == 0 {
+                    of.remove();
+                }
+            }
             self.forget_if_empty(topic);
         }
     }

@@ -398,7 +398,7 @@ impl<'a> World<'a> {
         let Some(reader) = self.readers[c].take() else { return };
         let node = &mut self.nodes[reader.node];
         if let Some(state) = node.state.as_mut().filter(|_| node.life == reader.life) {
-            state.unsubscribe(reader.topic, reader.reader);
+            state.unsubscribe(&Arc::from("c"), reader.topic, reader.reader);
         }
     }
 
@@ -407,7 +407,7 @@ impl<'a> World<'a> {
         let Some(state) = &mut self.nodes[n].state else { return };
         let known = Some(self.mirrors[c].known());
         let interest = Interest { namespace: String::new(), service: service(c), known };
-        let (topic, reader) = state.subscribe(&interest, None).unwrap();
+        let (topic, reader) = state.subscribe(&Arc::from("c"), &interest, None).unwrap();
         self.readers[c] = Some(Reader { node: n, topic, reader, at: known, first: true, life: self.nodes[n].life });
     }
 

@@ -38,7 +38,11 @@ impl Node {
     }
 
     fn subscribe(&mut self, name: &str) -> Result<(u64, u64), RpcError> {
-        self.state.subscribe(&Interest { namespace: String::new(), service: service(name), known: None }, None)
+        self.subscribe_as("a", name)
+    }
+
+    fn subscribe_as(&mut self, caller: &str, name: &str) -> Result<(u64, u64), RpcError> {
+        self.state.subscribe(&Arc::from(caller), &Interest { namespace: String::new(), service: service(name), known: None }, None)
     }
 
     fn write(&mut self, name: &str, body: &str) -> Result<(), RpcError> {
@@ -102,8 +106,19 @@ fn what_a_node_holds_in_all_is_limited_by_name() {
     let mut node = Node::new(RegistryLimits { subscriptions: 1, ..default() });
     let (topic, reader) = node.subscribe("a").unwrap();
     refused(node.subscribe("a"), "subscriptions");
-    node.state.unsubscribe(topic, reader);
+    node.state.unsubscribe(&Arc::from("a"), topic, reader);
     node.subscribe("a").unwrap();
+
+    let mut node = Node::new(RegistryLimits { caller_subscriptions: 2, ..default() });
+    let (topic, reader) = node.subscribe_as("a", "x").unwrap();
+    node.subscribe_as("a", "y").unwrap();
+    refused(node.subscribe_as("a", "z"), "caller_subscriptions");
+    node.subscribe_as("b", "z").unwrap();
+    // Once for each that went, however often it is said.
+    node.state.unsubscribe(&Arc::from("a"), topic, reader);
+    node.state.unsubscribe(&Arc::from("a"), topic, reader);
+    node.subscribe_as("a", "x").unwrap();
+    refused(node.subscribe_as("a", "x"), "caller_subscriptions");
 
     let mut node = Node::new(RegistryLimits { bytes: 2000, ..default() });
     node.open().unwrap();
