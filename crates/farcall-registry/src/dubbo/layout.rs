@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use farcall_core::{Code, RpcError};
+use tokio::time::Instant;
 
 use crate::dubbo::entry::{entry_of_node, foreign_key};
 use crate::dubbo::percent;
 use crate::dubbo::url::Url;
+use crate::dubbo::view::MAX_NODES;
 use crate::entry::ServiceKey;
-use crate::registry::{Consumer, Rule, ServiceSummary};
+use crate::registry::{Completeness, Consumer, Rule, ServiceSummary};
 use crate::url::RegistryUrl;
 
 /// Rules that are URLs, and the directory of a service in which they are.
@@ -114,7 +117,7 @@ pub(crate) fn consumed_by_node(name: &str) -> Option<ServiceKey> {
 }
 
 /// Who the node of a consumer stands for, if it uses the service asked for.
-pub(crate) fn consumer_of_node(service: &ServiceKey, name: &str) -> Option<Consumer> {
+fn consumer_of_node(service: &ServiceKey, name: &str) -> Option<Consumer> {
     let uses = consumed_by_node(name).filter(|uses| uses.name == service.name)?;
     let url: Url = percent::decode(name)?.parse().ok()?;
     let text = |key: &str| url.param(key).and_then(percent::decode).unwrap_or_default();
@@ -125,6 +128,30 @@ pub(crate) fn consumer_of_node(service: &ServiceKey, name: &str) -> Option<Consu
     let pid = text("pid");
     let host = if pid.is_empty() { host } else { format!("{host}/{pid}") };
     Some(Consumer { application: text("application"), host })
+}
+
+/// The consumers of a service among the nodes of these names, each once.
+pub(crate) fn consumers_of_nodes<'a>(service: &ServiceKey, names: impl Iterator<Item = &'a String>) -> Vec<Consumer> {
+    let mut consumers: Vec<Consumer> = names.take(MAX_NODES).filter_map(|name| consumer_of_node(service, name)).collect();
+    consumers.sort();
+    consumers.dedup();
+    consumers
+}
+
+/// As many rules as are read, in an order that does not depend on the server's.
+pub(crate) fn in_order(mut rules: Vec<Arc<Rule>>) -> Vec<Arc<Rule>> {
+    rules.truncate(MAX_RULES);
+    rules.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
+    rules
+}
+
+/// What a server tells so long after it was connected to: until it has settled others may be on their way back, and it does not know
+/// them.
+pub(crate) fn completeness(connected: Instant, settle: Duration) -> Completeness {
+    match connected.elapsed() < settle {
+        true => Completeness::Incomplete,
+        false => Completeness::Complete,
+    }
 }
 
 /// Adds what is known of a service by the names of its nodes, per group and version.

@@ -17,17 +17,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_core::{Code, RpcError, ServiceDescriptor};
-use tokio::time::Instant;
 
 use crate::dubbo;
-use crate::dubbo::layout::{self, Layout, MAX_RULES, RulePlace};
-use crate::dubbo::view::{MAX_NODES, View};
+use crate::dubbo::layout::{self, Layout, RulePlace};
+use crate::dubbo::view::View;
 use crate::entry::{Entry, ServiceKey};
 use crate::etcd::client::Client;
 use crate::etcd::grpc::{DELETE, PUT};
 use crate::etcd::lease::Leases;
 use crate::etcd::messages::{DeleteRequest, Done, PutRequest};
-use crate::registry::{BoxFuture, Completeness, Consumer, Listing, Published, Registry, Rule, ServiceSummary, Updates};
+use crate::registry::{BoxFuture, Consumer, Listing, Published, Registry, Rule, ServiceSummary, Updates};
 use crate::target::{Target, milliseconds};
 use crate::url::RegistryUrl;
 
@@ -75,13 +74,6 @@ impl Etcd {
 }
 
 impl Inner {
-    fn completeness(&self, connected: Instant) -> Completeness {
-        match connected.elapsed() < self.settle {
-            true => Completeness::Incomplete,
-            false => Completeness::Complete,
-        }
-    }
-
     /// Puts a key under our lease; the lease it is under.
     async fn put_leased(&self, key: &str) -> Result<i64, RpcError> {
         for last in [false, true] {
@@ -119,9 +111,7 @@ impl Inner {
             let rule = String::from_utf8(value).ok().and_then(|text| layout::rule_of_document(service, &format!("{begin}{rest}"), text));
             rules.extend(rule.filter(|rule| !rule.body.is_empty()).map(Arc::new));
         }
-        rules.truncate(MAX_RULES);
-        rules.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
-        Ok(rules)
+        Ok(layout::in_order(rules))
     }
 
     async fn list(&self, service: &ServiceKey) -> Result<Listing, RpcError> {
@@ -132,7 +122,7 @@ impl Inner {
             entries: view.entries(),
             suspect: Vec::new(),
             rules: self.rules(service).await?,
-            completeness: self.completeness(self.client.connected_since().await),
+            completeness: layout::completeness(self.client.connected_since().await, self.settle),
             revision: keys.revision.unsigned_abs(),
             epoch: keys.epoch,
         })
@@ -140,11 +130,7 @@ impl Inner {
 
     async fn consumers(&self, service: &ServiceKey) -> Result<Vec<Consumer>, RpcError> {
         let keys = self.client.keys(&format!("{}/", self.layout.consumers(&service.name)), false).await?;
-        let names = keys.pairs.iter().take(MAX_NODES);
-        let mut consumers: Vec<Consumer> = names.filter_map(|(name, _)| layout::consumer_of_node(service, name)).collect();
-        consumers.sort();
-        consumers.dedup();
-        Ok(consumers)
+        Ok(layout::consumers_of_nodes(service, keys.pairs.iter().map(|(name, _)| name)))
     }
 
     async fn services(&self) -> Result<Vec<ServiceSummary>, RpcError> {

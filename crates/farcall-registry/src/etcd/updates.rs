@@ -81,7 +81,7 @@ impl EtcdUpdates {
         }
         // Nothing awaits from here on: all of it happens, or none.
         let settled = live.since + self.inner.settle;
-        let completeness = self.inner.completeness(live.since);
+        let completeness = layout::completeness(live.since, self.inner.settle);
         self.all = (completeness == Completeness::Incomplete).then_some(settled);
         self.view.replace(keys.pairs.into_iter().map(|(name, _)| name));
         self.withdrawn.clear();

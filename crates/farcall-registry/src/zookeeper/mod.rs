@@ -18,13 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_core::{RpcError, ServiceDescriptor};
-use tokio::time::Instant;
 
 use crate::dubbo;
 use crate::dubbo::layout::{self, Layout, MAX_RULES, RulePlace};
-use crate::dubbo::view::{MAX_NODES, View};
+use crate::dubbo::view::View;
 use crate::entry::{Entry, ServiceKey};
-use crate::registry::{BoxFuture, Completeness, Consumer, Listing, Published, Registry, Rule, ServiceSummary, Updates};
+use crate::registry::{BoxFuture, Consumer, Listing, Published, Registry, Rule, ServiceSummary, Updates};
 use crate::target::{Target, milliseconds};
 use crate::url::RegistryUrl;
 use crate::zookeeper::client::{Client, Settings, Shared, refused};
@@ -80,14 +79,6 @@ impl Inner {
         Nodes { client: &self.client, private: self.private }
     }
 
-    /// Whether others may still be on their way back, and until when.
-    fn completeness(&self, connected: Instant) -> Completeness {
-        match connected.elapsed() < self.settle {
-            true => Completeness::Incomplete,
-            false => Completeness::Complete,
-        }
-    }
-
     /// Tells one history from another: when the directory of the services was made.
     async fn epoch(&self) -> Result<u64, RpcError> {
         let stat = self.nodes().exists(self.layout.root(), false).await?;
@@ -109,9 +100,7 @@ impl Inner {
             let rule = text.and_then(|text| layout::rule_of_document(service, name, text));
             rules.extend(rule.filter(|rule| !rule.body.is_empty()).map(Arc::new));
         }
-        rules.truncate(MAX_RULES);
-        rules.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
-        Ok(rules)
+        Ok(layout::in_order(rules))
     }
 
     async fn list(&self, service: &ServiceKey) -> Result<Listing, RpcError> {
@@ -123,7 +112,7 @@ impl Inner {
             entries: view.entries(),
             suspect: Vec::new(),
             rules: self.rules(service).await?,
-            completeness: self.completeness(since),
+            completeness: layout::completeness(since, self.settle),
             revision: children.zxid.unsigned_abs(),
             epoch: self.epoch().await?,
         })
@@ -131,11 +120,7 @@ impl Inner {
 
     async fn consumers(&self, service: &ServiceKey) -> Result<Vec<Consumer>, RpcError> {
         let names = self.nodes().children(&self.layout.consumers(&service.name), false).await?.names;
-        let mut consumers: Vec<Consumer> =
-            names.iter().take(MAX_NODES).filter_map(|name| layout::consumer_of_node(service, name)).collect();
-        consumers.sort();
-        consumers.dedup();
-        Ok(consumers)
+        Ok(layout::consumers_of_nodes(service, names.iter()))
     }
 
     async fn services(&self) -> Result<Vec<ServiceSummary>, RpcError> {

@@ -105,7 +105,7 @@ impl ZkUpdates {
         let children = self.inner.nodes().children(&self.providers_path(), !self.deltas).await?;
         // Nothing awaits from here on: all of it happens, or none.
         let since = self.inner.client.connected_since();
-        let completeness = self.inner.completeness(since);
+        let completeness = layout::completeness(since, self.inner.settle);
         self.due = Due::default();
         self.due.settled = (completeness == Completeness::Incomplete).then(|| since + self.inner.settle);
         self.view.replace(children.names);
