@@ -152,6 +152,17 @@ fn who_shows_nothing_or_something_wrong_is_refused_before_any_call() {
         let lazy = BankClient::connect(server.address()).lazy().unwrap();
         let e = lazy.open().await.unwrap_err();
         assert_eq!((e.code(), e.certainty()), (Code::Unauthenticated, Certainty::NotSent), "{e}");
+        // And again while it does not even try.
+        let limits = Limits {
+            reconnect_base: Duration::from_hours(10_000),
+            reconnect_cap: Duration::from_hours(10_000),
+            reconnect_wait: Duration::ZERO,
+            ..Limits::default()
+        };
+        let hasty = BankClient::connect(server.address()).limits(limits).lazy().unwrap();
+        hasty.open().await.unwrap_err();
+        let e = hasty.open().await.unwrap_err();
+        assert!(e.code() == Code::Unauthenticated && e.message().contains("the next attempt is in"), "{e}");
         assert_eq!((vault.ran(), server.connections()), (0, 0));
     });
 }

@@ -161,9 +161,9 @@ impl Pool {
     }
 
     fn too_long(&self, pause: Duration) -> RpcError {
-        let why = self.failed.as_ref().map_or("no connection", |(_, error)| error.message());
+        let (code, why) = self.failed.as_ref().map_or((Code::Unavailable, "no connection"), |(_, error)| (error.code(), error.message()));
         let why = format!("{why} (the next attempt is in {})", display_duration(pause));
-        RpcError::not_sent(Code::Unavailable, why).with_stage(Stage::Connect)
+        RpcError::not_sent(code, why).with_stage(Stage::Connect)
     }
 
     /// The attempt of this number has ended as `how` says, unless it had ended before. Returns whom to
