@@ -53,4 +53,6 @@ pub use overrides::Override;
 pub use registration::{Register, Registration, RegistrationHandle, Status};
 pub use registry::{BoxFuture, Completeness, Consumer, Gone, Listing, Published, Registry, Rule, ServiceSummary, Update, Updates};
 pub use url::{LONGEST_URL, MOST_BACKENDS, RegistryUrl, open, parse_list};
+#[cfg(feature = "tracing")]
+pub use watcher::ToTracing;
 pub use watcher::{Event, Quiet, ToStderr, Watcher};

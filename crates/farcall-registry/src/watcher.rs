@@ -133,6 +133,22 @@ impl Watcher for Quiet {
     fn tell(&self, _: &Event<'_>) {}
 }
 
+/// Gives all events to the crate `tracing`, target `farcall::registry`, a line each: what is [trouble](Event::is_trouble) at WARN, the rest at
+/// DEBUG.
+#[cfg(feature = "tracing")]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ToTracing;
+
+#[cfg(feature = "tracing")]
+impl Watcher for ToTracing {
+    fn tell(&self, event: &Event<'_>) {
+        match event.is_trouble() {
+            true => tracing::warn!(target: "farcall::registry", "{event}"),
+            false => tracing::debug!(target: "farcall::registry", "{event}"),
+        }
+    }
+}
+
 /// Writes what is [trouble](Event::is_trouble) to stderr, a line each.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ToStderr;
@@ -143,5 +159,61 @@ impl Watcher for ToStderr {
             // If stderr is gone there is nobody to tell.
             let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("farcall: {event}\n").as_bytes());
         }
+    }
+}
+
+#[cfg(all(test, feature = "tracing"))]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Level, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Notes the target, level and text of what is logged.
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<(String, Level, String)>>>);
+
+    struct Text(String);
+
+    impl tracing::field::Visit for Text {
+        fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn fmt::Debug) {
+            self.0 += &format!("{value:?}");
+        }
+    }
+
+    impl Subscriber for Notes {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut text = Text(String::new());
+            event.record(&mut text);
+            self.0.lock().unwrap().push((event.metadata().target().to_owned(), *event.metadata().level(), text.0));
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn trouble_is_logged_as_a_warning_and_the_rest_below() {
+        let notes = Notes::default();
+        let registry = crate::Memory::new();
+        let update = Update::Rules(Vec::new());
+        tracing::subscriber::with_default(notes.clone(), || {
+            ToTracing.tell(&Event::Cache { path: Path::new("/x"), why: "it is not used: too short" });
+            ToTracing.tell(&Event::Updated { registry: &registry, update: &update });
+        });
+        let said = notes.0.lock().unwrap().clone();
+        let target = || "farcall::registry".to_owned();
+        assert_eq!(said[0], (target(), Level::WARN, "cache file /x: it is not used: too short".into()));
+        assert_eq!((said[1].1, said[1].0.clone()), (Level::DEBUG, target()));
+        assert_eq!(said.len(), 2);
     }
 }
