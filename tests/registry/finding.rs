@@ -11,7 +11,7 @@ use farcall_tests::{PayError, PaymentClient, Receipt, Till, order};
 use tokio::sync::Notify;
 
 use crate::faulty::{Fault, Faulty};
-use crate::support::{TempDir, find, payment, provide, provide_as, quick, run, serving, until};
+use crate::support::{TempDir, find, payment, provide, provide_as, quick, run, serving, until, written};
 
 #[test]
 fn a_client_finds_a_server_by_the_name_of_its_service() {
@@ -271,6 +271,26 @@ fn an_unknown_list_says_which_registry_does_not_answer_and_why() {
     });
 }
 
+/// Whoever has no watcher learns it here.
+#[test]
+fn a_damaged_cache_file_is_named_where_it_is_missed() {
+    run(async {
+        let folder = TempDir::new("damaged");
+        let registry = Faulty::new();
+        let (_, provider) = provide(registry.open(), "tcp://127.0.0.1:0").await;
+        let discover =
+            || PaymentClient::discover(registry.open()).guard(quick()).cache_in(&folder.0).wait_for_first(Duration::from_millis(300));
+        let first = discover().await.unwrap();
+        let (file, _) = written(&folder.0).await;
+        drop((first, provider));
+        std::fs::write(&file, b"fcall-l\x01 and nothing else").unwrap();
+        registry.set(Fault::Down);
+        let e = discover().await.err().unwrap();
+        let named = format!("there is no cached list (cache file {}: it is not used: ", file.display());
+        assert!(e.message().contains(&named) && e.message().ends_with("the registry is down"), "{e}");
+    });
+}
+
 #[test]
 fn a_wrong_url_is_an_error_before_anything_is_done() {
     run(async {
@@ -427,21 +447,26 @@ fn an_instance_that_understands_in_part_is_left_for_one_that_understands_all() {
 #[test]
 fn a_program_starts_with_a_cache_file_older_than_everybody_in_it() {
     run(async {
-        let folder = TempDir::new("older");
+        // Another folder for the later program: the earlier one may write its file once more while it ends.
+        let (folder, later) = (TempDir::new("older"), TempDir::new("later"));
         let registry = Faulty::new();
-        let (at, path) = (registry.clone(), folder.0.clone());
-        let cached =
-            move || PaymentClient::discover(at.open()).guard(GuardSettings { call: Duration::from_secs(5), ..quick() }).cache_in(&path);
+        let at = registry.clone();
+        let cached = move |folder: &TempDir| {
+            PaymentClient::discover(at.open()).guard(GuardSettings { call: Duration::from_secs(5), ..quick() }).cache_in(&folder.0)
+        };
         let (_, gone) = provide(registry.open(), "tcp://127.0.0.1:0").await;
-        let (client, directory) = cached().with_directory().await.unwrap();
+        let (client, directory) = cached(&folder).with_directory().await.unwrap();
         client.pay(order(1, 1)).await.unwrap();
-        // What is kept in the file is on its way there when the list is shown.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let (file, list) = written(&folder.0).await;
+        let copy = later.0.join(file.strip_prefix(&folder.0).unwrap());
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::write(copy, list).unwrap();
         drop((client, directory));
         drop(gone);
         let (till, _server) = provide(registry.open(), "tcp://127.0.0.1:0").await;
         registry.set(Fault::Wait);
-        let starting = tokio::spawn(async move { cached().await });
+        let starting = cached(&later);
+        let starting = tokio::spawn(async move { starting.await });
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(!starting.is_finished(), "it has nobody yet");
         registry.set(Fault::None);

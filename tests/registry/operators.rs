@@ -8,7 +8,7 @@ use farcall::{Discover, Server};
 use farcall_tests::{PaymentClient, Till, order};
 
 use crate::faulty::{Fault, Faulty};
-use crate::support::{TempDir, find, payment, provide, provide_as, quick, run, until};
+use crate::support::{TempDir, find, payment, provide, provide_as, quick, run, until, written};
 
 async fn paid(client: &PaymentClient, times: u64) {
     for n in 0..times {
@@ -47,29 +47,6 @@ fn an_operator_turns_an_instance_off_and_on_by_its_address() {
     });
 }
 
-/// What is in the only cache file below, once nothing more is being written.
-async fn written(folder: &std::path::Path) -> Vec<u8> {
-    let mut last = Vec::new();
-    loop {
-        let mut folders = vec![folder.to_owned()];
-        let mut now = Vec::new();
-        while let Some(folder) = folders.pop() {
-            for path in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
-                match path.extension().and_then(|e| e.to_str()) {
-                    None if path.is_dir() => folders.push(path),
-                    Some("list") => now = std::fs::read(path).unwrap_or_default(),
-                    _ => {}
-                }
-            }
-        }
-        if !now.is_empty() && now == last {
-            return now;
-        }
-        last = now;
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-}
-
 #[test]
 fn a_rule_outlasts_an_outage_in_the_consumers_file() {
     run(async {
@@ -79,11 +56,11 @@ fn a_rule_outlasts_an_outage_in_the_consumers_file() {
         let start = || PaymentClient::discover(registry.open()).guard(quick()).cache_in(&folder.0);
         let (client, directory) = start().with_directory().await.unwrap();
         until("both are known", || directory.instances().len() == 2).await;
-        let before = written(&folder.0).await;
+        let before = written(&folder.0).await.1;
         let off = Override { enabled: Some(false), ..Override::default() };
         registry.open().write_rule(off.rule(&payment(), &first.1.address().to_string())).await.unwrap();
         until("one is off", || directory.instances().iter().filter(|i| i.entry.is_callable()).count() == 1).await;
-        while written(&folder.0).await == before {}
+        while written(&folder.0).await.1 == before {}
         drop((client, directory));
         registry.set(Fault::Down);
         let (client, _directory) = start().with_directory().await.unwrap();

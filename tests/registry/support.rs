@@ -82,3 +82,26 @@ impl Drop for TempDir {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// The only cache file below and what is in it, once nothing more is being written.
+pub(crate) async fn written(folder: &std::path::Path) -> (PathBuf, Vec<u8>) {
+    let mut last = Vec::new();
+    loop {
+        let mut folders = vec![folder.to_owned()];
+        let (mut file, mut now) = (PathBuf::new(), Vec::new());
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+                match path.extension().and_then(|e| e.to_str()) {
+                    None if path.is_dir() => folders.push(path),
+                    Some("list") => (now, file) = (std::fs::read(&path).unwrap_or_default(), path),
+                    _ => {}
+                }
+            }
+        }
+        if !now.is_empty() && now == last {
+            return (file, now);
+        }
+        last = now;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}

@@ -56,6 +56,15 @@ struct Writing {
     complained: bool,
 }
 
+/// What was read.
+#[derive(Default)]
+pub(crate) struct Loaded {
+    pub(crate) entries: Vec<Arc<Entry>>,
+    pub(crate) tombstones: Vec<Tombstone>,
+    /// What was wrong first, as the watcher is told it.
+    pub(crate) trouble: Option<String>,
+}
+
 impl Cache {
     /// The cache of a service's list below `folder`. It never fails: what does not work is told when it is used.
     ///
@@ -86,11 +95,16 @@ impl Cache {
     }
 
     /// The last good list: of this slot, or else the newest of another.
-    pub(crate) fn load(&self, service: &ServiceKey, watcher: &dyn Watcher) -> (Vec<Arc<Entry>>, Vec<Tombstone>) {
+    pub(crate) fn load(&self, service: &ServiceKey, watcher: &dyn Watcher) -> Loaded {
         let inner = &self.0;
-        let complain = |why: &str| watcher.tell(&Event::Cache { path: &inner.path, why });
+        let mut loaded = Loaded::default();
+        let mut complain = |path: &Path, why: &str| {
+            let event = Event::Cache { path, why };
+            watcher.tell(&event);
+            loaded.trouble.get_or_insert_with(|| event.to_string());
+        };
         if let Some(why) = &inner.broken {
-            complain(&format!("lists are not kept: {why}"));
+            complain(&inner.path, &format!("lists are not kept: {why}"));
         }
         let own = [inner.path.clone(), before(&inner.path)];
         let others = others(&inner.path);
@@ -103,13 +117,14 @@ impl Cache {
                     writing.is_good = n == 0;
                     let tombstones = content.tombstones.into_iter();
                     let tombstones = tombstones.map(|(instance, incarnation)| Tombstone { instance, incarnation });
-                    return (content.entries.into_iter().map(Arc::new).collect(), tombstones.collect());
+                    (loaded.entries, loaded.tombstones) = (content.entries.into_iter().map(Arc::new).collect(), tombstones.collect());
+                    return loaded;
                 }
                 Err(Unread::Missing) => {}
-                Err(Unread::Bad(why)) => watcher.tell(&Event::Cache { path, why: &format!("it is not used: {why}") }),
+                Err(Unread::Bad(why)) => complain(path, &format!("it is not used: {why}")),
             }
         }
-        Default::default()
+        loaded
     }
 
     /// Keeps a list, some time soon: of several that come while one is written, the last. An empty one that nobody withdrew says

@@ -44,6 +44,8 @@ pub struct Directory(Arc<Shared>);
 struct Shared {
     describe: String,
     service: ServiceKey,
+    /// What was wrong with the cache file.
+    uncached: Option<String>,
     state: Mutex<State>,
     /// The version of what is seen, told to those who wait for it.
     seen: watch::Sender<Seen>,
@@ -90,9 +92,11 @@ impl Directory {
         let sources = settings.registries.len();
         let (service, watcher) = (settings.service.clone(), Arc::clone(&settings.watcher));
         let mut list = List::new(service.clone(), sources, settings.guard.clone(), Random::seeded());
+        let mut uncached = None;
         if let Some(cache) = &settings.cache {
-            let (entries, tombstones) = cache.load(&service, watcher.as_ref());
-            list.restore(entries, &tombstones, Duration::ZERO);
+            let loaded = cache.load(&service, watcher.as_ref());
+            list.restore(loaded.entries, &loaded.tombstones, Duration::ZERO);
+            uncached = loaded.trouble;
         }
         let instances: Arc<[Instance]> = list.instances().cloned().collect();
         let seen = watch::Sender::new(Seen { tried: !instances.is_empty(), ..Seen::default() });
@@ -103,7 +107,7 @@ impl Directory {
                 Looking::new(settings, list, shared, told).run().await;
             }
         });
-        let shared = Arc::new(Shared { describe, service, state, seen, reaches, task: task.abort_handle() });
+        let shared = Arc::new(Shared { describe, service, uncached, state, seen, reaches, task: task.abort_handle() });
         let _ = begin.send(Arc::downgrade(&shared));
         Directory(shared)
     }
@@ -163,7 +167,12 @@ impl Directory {
             false => errors.join("; "),
         };
         let code = self.errors().first().map_or(Code::Unavailable, RpcError::code);
-        let why = format!("{}: which providers there are is not known, and there is no cached list: {why}", self.named());
+        let cached = self
+            .0
+            .uncached
+            .as_deref()
+            .map_or_else(|| "there is no cached list".to_owned(), |trouble| format!("there is no cached list ({trouble})"));
+        let why = format!("{}: which providers there are is not known, and {cached}: {why}", self.named());
         RpcError::not_sent(code, why).with_stage(Stage::Resolve)
     }
 

@@ -36,8 +36,8 @@ impl Place {
     }
 
     fn load(&self, cache: &Cache) -> Vec<u64> {
-        let (entries, _) = cache.load(&service(), self.told.as_ref());
-        entries.iter().map(|entry| entry.incarnation).collect()
+        let loaded = cache.load(&service(), self.told.as_ref());
+        loaded.entries.iter().map(|entry| entry.incarnation).collect()
     }
 
     fn save(&self, cache: &Cache, incarnations: &[u64], tombstones: &[u64]) {
@@ -84,7 +84,7 @@ fn a_list_outlives_its_process() {
     drop(cache);
     let cache = place.open();
     assert_eq!(place.load(&cache), [1, 2]);
-    assert_eq!(cache.load(&service(), place.told.as_ref()).1, [Tombstone { instance: InstanceId([9; 16]), incarnation: 7 }]);
+    assert_eq!(cache.load(&service(), place.told.as_ref()).tombstones, [Tombstone { instance: InstanceId([9; 16]), incarnation: 7 }]);
     assert!(cache.path().starts_with(place.folder.join("shop____desk/_")), "{:?}", cache.path());
     assert!(place.complaints().is_empty());
 }
