@@ -424,11 +424,11 @@ fn an_access_log_has_a_line_for_calls_that_were_dropped() {
         // The caller leaves.
         let _ = tokio::time::timeout(20 * MS, tap.wait(60_000)).await.unwrap_err();
         until("the handler is dropped", || says(&there).lines().count() > 1).await;
-        for paper in [there, here] {
-            let log = says(&paper);
-            let outcomes: Vec<_> = log.lines().map(|line| line.split(' ').nth(5).unwrap()).collect();
-            assert_eq!(outcomes, ["outcome=DeadlineExceeded", "outcome=Cancelled"], "{log}");
-        }
+        let outcomes = |paper: &Paper| says(paper).lines().map(|line| line.split(' ').nth(5).unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(outcomes(&here), ["outcome=DeadlineExceeded", "outcome=Cancelled"]);
+        // A provider that hears late of the call hears at once that its caller has given up, too.
+        let late = |outcome: &str| matches!(outcome, "outcome=DeadlineExceeded" | "outcome=Cancelled");
+        assert!(late(&outcomes(&there)[0]) && outcomes(&there)[1] == "outcome=Cancelled", "{}", says(&there));
     });
 }
 
@@ -487,13 +487,15 @@ fn a_mock_answers_what_the_test_says() {
     run(async {
         let mock = Mock::of::<PaymentClient>()
             .on::<Payment_status>(|args| Ok(Status::Paid { cents: args.id * 100 }))
-            .once::<Payment_pay>(|_| Err(RpcError::new(Code::Unavailable, "the bank is closed").into()))
+            .once::<Payment_pay>(|_| Err(RpcError::not_executed(Code::Unavailable, "the bank is closed").into()))
             .once::<Payment_pay>(|_| Err(PayError::Declined { reason: "no".into() }.into()))
             .on::<Payment_pay>(|args| Ok(Receipt { order: args.order.id, cents: 5 }));
         let (payment, _server) = pair::<PaymentClient>(Server::builder().serve(mock.clone())).await.unwrap();
         assert!(mock.finished().unwrap_err().message().contains("Payment.pay (2 more)"));
         assert_eq!(payment.status(3).await.unwrap(), Status::Paid { cents: 300 });
-        assert!(matches!(payment.pay(order(1, 1)).await, Err(Error::Rpc(e)) if e.message().contains("closed")));
+        let closed = payment.pay(order(1, 1)).await.unwrap_err();
+        let known = closed.rpc().map(|e| (e.message(), e.certainty()));
+        assert_eq!(known, Some(("the bank is closed", Certainty::NotExecuted)), "as the test said, so that it may be tried again");
         assert!(matches!(payment.pay(order(2, 1)).await, Err(Error::App(PayError::Declined { .. }))));
         assert_eq!(payment.pay(order(3, 1)).codec(CodecId::Json).await.unwrap().order, 3);
         let e = payment.notes().await.unwrap_err();

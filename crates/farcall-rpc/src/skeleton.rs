@@ -100,13 +100,19 @@ impl Incoming {
     /// Answers with what the handler returned.
     #[inline]
     pub fn reply<M: Method>(&self, reply: Reply<M::Out, M::Err>) {
+        self.answer::<M>(reply, from_handler);
+    }
+
+    /// Answers with this; `failed` makes of a failure what the caller sees of it.
+    #[inline]
+    pub(crate) fn answer<M: Method>(&self, reply: Reply<M::Out, M::Err>, failed: impl FnOnce(RpcError) -> RpcError) {
         match reply {
             Ok(out) if M::Form::STREAM => self.answer_stream::<M>(out),
             Ok(out) if self.answer_segment::<M>(&out) => {}
             Ok(out) => self.write(status::OK, Finish::Ok, &Formed::<M::Out, M::Form>(&out, PhantomData), result_shape::<M>),
             Err(error) => match M::Err::split(error) {
                 Ok(app) => self.write(status::APP_ERROR, Finish::AppError, &app, error_shape::<M>),
-                Err(e) => self.fail(&from_handler(e)),
+                Err(e) => self.fail(&failed(e)),
             },
         }
     }

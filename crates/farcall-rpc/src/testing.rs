@@ -88,7 +88,8 @@ impl Mock {
         Mock { service, served: Arc::new(served), methods: Arc::default() }
     }
 
-    /// Answers every call of `M` with what `answer` makes of its arguments. A stream of arguments is not read.
+    /// Answers every call of `M` with what `answer` makes of its arguments. A stream of arguments is not read. The caller sees an
+    /// [`RpcError`] as it is, with its [`Certainty`](farcall_core::Certainty): other than a handler, a mock may say that the call was not executed.
     pub fn on<M: Method>(self, answer: impl FnMut(M::Args) -> Reply<M::Out, M::Err> + Send + 'static) -> Mock {
         self.tell::<M>(|told| told.always = Some(answering::<M>(answer)))
     }
@@ -155,7 +156,7 @@ fn answering<M: Method>(answer: impl FnMut(M::Args) -> Reply<M::Out, M::Err> + S
             let (seen, answer) = (args.keep(), Arc::clone(&answer));
             let reply = async move {
                 let reply = (answer.lock().unwrap_or_else(PoisonError::into_inner))(args);
-                call.reply::<M>(reply);
+                call.answer::<M>(reply, |error| error);
             };
             (seen, Box::pin(reply))
         }
