@@ -1,5 +1,6 @@
 //! A directory as the resolver of a channel: which instance it connects to, what it leaves, what it is told.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ struct Shared {
     place: Place,
     random: Mutex<Random>,
     wait: Duration,
+    /// A provider was reached once: the list is not older than everybody in it.
+    met: AtomicBool,
     watcher: Arc<dyn Watcher>,
     /// Grows with every table that was asked for.
     judged: watch::Sender<u64>,
@@ -60,6 +63,7 @@ impl Discovered {
             place,
             random: Mutex::new(Random::seeded()),
             wait,
+            met: AtomicBool::new(false),
             watcher,
             judged: watch::Sender::new(0),
             again: Mutex::default(),
@@ -138,14 +142,17 @@ impl Shared {
         self.look(true).0
     }
 
-    /// What the registries know beyond what was tried. They are waited for as long as they have not told all there is: a cache file may
-    /// be older than everybody in it.
+    /// What the registries know beyond what was tried. As long as nobody was reached, they are waited for until they have told all there
+    /// is: a cache file may be older than everybody in it. Later on, callers should rather hear soon that nobody answers.
     async fn others(self: Arc<Shared>, tried: &[Endpoint]) -> Vec<Endpoint> {
         let others = || {
             let mut found = self.look(true).0.unwrap_or_default();
             found.retain(|endpoint| !tried.contains(endpoint));
             found
         };
+        if self.met.load(Relaxed) {
+            return others();
+        }
         let mut seen = self.directory.watch();
         let done = seen.wait_for(|seen| seen.known || self.directory.is_unheard() || !others().is_empty());
         let _ = tokio::time::timeout(self.wait, done).await;
@@ -226,7 +233,10 @@ impl Resolver for Discovered {
     fn tell(&self, endpoint: &Endpoint, fate: Fate<'_>) {
         let Some((instance, incarnation)) = order::instance_of(endpoint) else { return };
         let reach = match fate {
-            Fate::Connected => Reach::Answered,
+            Fate::Connected => {
+                self.0.met.store(true, Relaxed);
+                Reach::Answered
+            }
             // A local path that does not work says nothing of the instance: its other address is next.
             Fate::Failed(_) if matches!(endpoint.address, farcall_core::Address::Unix(_)) && self.has_tcp(instance) => return,
             Fate::Failed(e) if is_refused(e) => Reach::Refused,
