@@ -1,6 +1,7 @@
 //! Where a provider is: `tcp://host:port`, `tls://host:port`, `quic://host:port`, `unix:/path`, `mem:name`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -45,6 +46,26 @@ pub enum Address {
     Unix(PathBuf),
     /// A name inside this process.
     Memory(String),
+}
+
+impl Address {
+    /// Whether only its own machine reaches it: a unix socket, a name in memory, a loopback address or `localhost`. Other names are not
+    /// looked up: they count as reached by all.
+    ///
+    /// ```
+    /// use farcall_core::Address;
+    /// let is_local = |text: &str| text.parse::<Address>().unwrap().is_local();
+    /// assert!(is_local("tcp://127.0.0.1:7400") && is_local("unix:/run/till.sock"));
+    /// assert!(!is_local("tcp://0.0.0.0:7400"));
+    /// ```
+    pub fn is_local(&self) -> bool {
+        match self {
+            Address::Tcp { host, .. } | Address::Tls { host, .. } | Address::Quic { host, .. } => {
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+            }
+            Address::Unix(_) | Address::Memory(_) => true,
+        }
+    }
 }
 
 type OfHostAndPort = fn(String, u16) -> Address;
@@ -177,6 +198,24 @@ mod tests {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!("unix:///run/x".parse::<Address>().unwrap(), Address::Unix("/run/x".into()));
+    }
+
+    #[test]
+    fn which_addresses_other_machines_reach() {
+        for (address, local) in [
+            ("tcp://127.0.0.1:7400", true),
+            ("tls://localhost:7400", true),
+            ("quic://[::1]:7400", true),
+            ("tcp://[::ffff:127.0.0.1]:7400", true),
+            ("unix:/run/x", true),
+            ("mem:x", true),
+            ("tcp://0.0.0.0:7400", false),
+            ("tcp://[::]:7400", false),
+            ("tls://10.0.0.1:7400", false),
+            ("quic://node-1:7400", false),
+        ] {
+            assert_eq!(address.parse::<Address>().unwrap().is_local(), local, "{address}");
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@ use farcall_core::{Address, Code, RpcError, Stage};
 use crate::backends::sockets;
 use crate::entry::Advertised;
 use crate::host::address_towards;
-use crate::order::is_loopback;
 use crate::watcher::{Event, Watcher};
 
 /// Where the default route leads: an address of the block for documentation, to which nothing is sent.
@@ -78,7 +77,7 @@ fn found(listened: &[Address], registries: &[SocketAddr], watcher: &dyn Watcher)
             Some((host, port)) => match host.parse::<IpAddr>() {
                 Ok(ip) if ip.is_unspecified() => at(address, own_address(ip, registries, watcher).to_string(), port),
                 _ => {
-                    if remote && is_loopback(host) {
+                    if remote && address.is_local() {
                         watcher.tell(&Event::Warning(&format!(
                             "registered at a remote registry as {address}, which only this host can connect to: listen on another \
                              address, or set advertise"

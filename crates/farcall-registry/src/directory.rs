@@ -66,8 +66,6 @@ pub struct Seen {
     pub version: u64,
     /// A backend has told all there is: an empty list means that there is nothing.
     pub known: bool,
-    /// A backend has told something, or all have failed, or the cache file had something.
-    pub tried: bool,
     /// A backend has told something, or all have failed: what is known is not the cache file's word alone, or will not be more soon.
     pub answered: bool,
 }
@@ -99,7 +97,7 @@ impl Directory {
             uncached = loaded.trouble;
         }
         let instances: Arc<[Instance]> = list.instances().cloned().collect();
-        let seen = watch::Sender::new(Seen { tried: !instances.is_empty(), ..Seen::default() });
+        let seen = watch::Sender::new(Seen::default());
         let state = Mutex::new(State { instances, errors: vec![None; sources] });
         let (begin, begun) = tokio::sync::oneshot::channel();
         let task = farcall_rpc::runtime_handle().spawn(async move {
@@ -366,7 +364,7 @@ impl Looking {
     fn show(&mut self) {
         let Some(shared) = self.shared.upgrade() else { return };
         let answered = self.list.is_heard() || self.errors.iter().all(Option::is_some);
-        let mut seen = Seen { version: self.list.version(), known: self.list.is_known(), tried: answered, answered };
+        let seen = Seen { version: self.list.version(), known: self.list.is_known(), answered };
         let same = self.shown.is_some_and(|shown| shown.version == seen.version);
         {
             let mut state = shared.state();
@@ -376,7 +374,6 @@ impl Looking {
                 let as_ruled = |i: &Instance| Instance { entry: Override::apply(&rules, &i.entry), ..i.clone() };
                 state.instances = self.list.instances().map(as_ruled).collect();
             }
-            seen.tried |= !state.instances.is_empty();
         }
         if self.shown != Some(seen) {
             self.shown = Some(seen);

@@ -34,15 +34,8 @@ fn is_local(address: &Address, entry: &Entry, here: Option<&Host>) -> bool {
     match address {
         Address::Unix(_) | Address::Memory(_) => true,
         // In another network namespace of this machine it is another loopback.
-        Address::Tcp { host, .. } | Address::Tls { host, .. } | Address::Quic { host, .. } => {
-            is_loopback(host) && here != entry.host.as_ref()
-        }
-        _ => false,
+        _ => address.is_local() && here != entry.host.as_ref(),
     }
-}
-
-pub(crate) fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Who asks.

@@ -228,7 +228,7 @@ async fn start(mut builder: ServerBuilder) -> Result<Server, RpcError> {
     let announced = std::mem::take(&mut builder.announced);
     let asks = !builder.authenticators.is_empty();
     trust::check_roles(&builder.skeletons, &builder.describe, asks)?;
-    let open = listeners.iter().map(Listener::address).find(|address| trust::is_beyond_this_machine(address));
+    let open = listeners.iter().map(Listener::address).find(|address| !address.is_local());
     if let Some(address) = open.filter(|_| !asks && !builder.anonymous && !trust::takes_known_clients_only(&builder)) {
         return Err(trust::open_to_all(address));
     }

@@ -1,24 +1,11 @@
 //! What a server must say about trust before it listens.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use farcall_core::{Address, Code, RpcError};
 
 use crate::server::ServerBuilder;
 use crate::skeleton::Skeleton;
-
-/// Whether other machines can reach it.
-pub(super) fn is_beyond_this_machine(address: &Address) -> bool {
-    match address {
-        // A bound address is a number.
-        Address::Tcp { host, .. } | Address::Tls { host, .. } | Address::Quic { host, .. } => {
-            host.parse::<IpAddr>().map_or(true, |ip| !ip.to_canonical().is_loopback())
-        }
-        Address::Unix(_) | Address::Memory(_) => false,
-        _ => true,
-    }
-}
 
 /// Whether TLS lets nobody in who has no certificate of an authority that the server names: they have said who they are.
 pub(super) fn takes_known_clients_only(builder: &ServerBuilder) -> bool {
@@ -40,7 +27,7 @@ pub(super) fn is_in_clear(address: &Address, builder: &ServerBuilder) -> bool {
         let _ = builder;
         false
     };
-    !tls && matches!(address, Address::Tcp { .. }) && is_beyond_this_machine(address)
+    !tls && matches!(address, Address::Tcp { .. }) && !address.is_local()
 }
 
 /// What its observers are told then.
